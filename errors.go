@@ -1,0 +1,376 @@
+package kafkax
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+)
+
+// Sentinels, for errors.Is.
+var (
+	// ErrClosed is returned by every call on a Producer or Consumer after
+	// Close or GracefulShutdown.
+	ErrClosed = errors.New("kafkax: closed")
+
+	// ErrInvalidConfig matches every configuration error; errors.As with
+	// *[ConfigError] gives the first of them, Unwrap of the joined error all.
+	ErrInvalidConfig = errors.New("kafkax: invalid configuration")
+
+	// ErrNoBrokers also matches when no broker address is configured.
+	ErrNoBrokers = errors.New("kafkax: no brokers")
+
+	// ErrNoTopic also matches when a topic is needed and none is given: by the
+	// configuration, or by a message sent through a producer without a topic.
+	ErrNoTopic = errors.New("kafkax: no topic")
+
+	// ErrRevoked is returned when a message is committed whose partition has
+	// since gone to another member of the group. It is also the cause of a
+	// handler's context when a rebalance could not wait for it any longer.
+	ErrRevoked = errors.New("kafkax: partition revoked")
+
+	// ErrShutdown is the cause of a handler's context when a stop could not
+	// wait for it any longer.
+	ErrShutdown = errors.New("kafkax: shutting down")
+
+	// ErrHandlerTimeout is the cause of a handler's context when
+	// consumer.handler_timeout has passed.
+	ErrHandlerTimeout = errors.New("kafkax: handler timeout")
+
+	// ErrOutcomeUnknown matches a send that may or may not have reached the
+	// log: its context or delivery_timeout ended while it was in flight.
+	// Sending it again may store it twice.
+	ErrOutcomeUnknown = errors.New("kafkax: outcome unknown")
+
+	// ErrBusy is returned when a second loop is started on a Consumer that
+	// already runs one.
+	ErrBusy = errors.New("kafkax: consumer already in use")
+
+	// ErrAuthentication matches refused credentials and failed TLS
+	// verification. It is never retried.
+	ErrAuthentication = errors.New("kafkax: authentication refused")
+
+	// ErrAuthorization matches an operation that the broker's ACLs forbid. It
+	// is never retried.
+	ErrAuthorization = errors.New("kafkax: authorization refused")
+
+	// ErrOffsetOutOfRange ends a loop whose position is no longer, or not
+	// yet, in the log, when consumer.offset_reset is "error".
+	ErrOffsetOutOfRange = errors.New("kafkax: offset out of range")
+)
+
+// ConfigError is one problem of the merged configuration. It matches
+// [ErrInvalidConfig].
+type ConfigError struct {
+	Key    string // as in the YAML: "consumer.session_timeout"
+	Source string // "env KAFKAX_...", "file:line", "option" or "default"
+	Value  string // as given; secrets masked
+	Rule   string // what it should have been
+	Err    error  // a more specific sentinel or the cause; may be nil
+}
+
+func (e *ConfigError) Error() string {
+	var b strings.Builder
+	b.WriteString(e.Key)
+	if e.Value != "" {
+		fmt.Fprintf(&b, " = %s", e.Value)
+	}
+	if e.Source != "" {
+		fmt.Fprintf(&b, " (%s)", e.Source)
+	}
+	fmt.Fprintf(&b, ": %s", e.Rule)
+	return b.String()
+}
+
+// Is makes every ConfigError match [ErrInvalidConfig].
+func (e *ConfigError) Is(target error) bool { return target == ErrInvalidConfig }
+
+func (e *ConfigError) Unwrap() error { return e.Err }
+
+// HandlerError says which message a loop stopped at and why: the handler
+// failed Attempts times and nothing allowed to go on without the message.
+// Nothing from Offset on was committed.
+type HandlerError struct {
+	Topic     string
+	Partition int
+	Offset    int64
+	Attempts  int
+	Err       error // what the handler returned last
+}
+
+func (e *HandlerError) Error() string {
+	return fmt.Sprintf("%s: handler failed after %d attempt(s): %v", at(e.Topic, e.Partition, e.Offset), e.Attempts, e.Err)
+}
+
+func (e *HandlerError) Unwrap() error { return e.Err }
+
+// DeadLetterError says that a message could neither be handled nor be written
+// to the dead letter topic. It was not committed, so it comes again.
+type DeadLetterError struct {
+	Topic      string
+	Partition  int
+	Offset     int64
+	DLQTopic   string // empty for a caller's DLQWriter
+	HandlerErr error
+	WriteErr   error
+}
+
+func (e *DeadLetterError) Error() string {
+	return fmt.Sprintf("%s: not handled (%v) and not dead-lettered to %q: %v",
+		at(e.Topic, e.Partition, e.Offset), e.HandlerErr, e.DLQTopic, e.WriteErr)
+}
+
+func (e *DeadLetterError) Unwrap() []error { return []error{e.HandlerErr, e.WriteErr} }
+
+// BatchError is what a [BatchHandler] returns when only some messages of the
+// batch failed: only those are retried and dead-lettered. Keys are indexes
+// into the slice the handler was given. Any other error fails the whole batch.
+type BatchError struct {
+	Failed map[int]error
+}
+
+func (e *BatchError) Error() string {
+	if e == nil {
+		return "a nil *BatchError, which is not a nil error"
+	}
+	return fmt.Sprintf("%d message(s) of the batch failed: %v", len(e.Failed), errors.Join(e.Unwrap()...))
+}
+
+// Unwrap returns the errors in the order of the messages.
+func (e *BatchError) Unwrap() []error {
+	if e == nil {
+		return nil
+	}
+	errs := make([]error, 0, len(e.Failed))
+	for _, i := range slices.Sorted(maps.Keys(e.Failed)) {
+		errs = append(errs, e.Failed[i])
+	}
+	return errs
+}
+
+// PanicError is a panic of the caller's code (a handler, a [DLQWriter], a
+// callback), as an error.
+type PanicError struct {
+	Value any    // what was passed to panic
+	Stack []byte // of the goroutine that panicked
+}
+
+// Error prints Value only if it is an error: anything else may hold a message
+// body. The stack does not have it either.
+func (e *PanicError) Error() string {
+	if err, ok := e.Value.(error); ok {
+		return fmt.Sprintf("panic: %v\n%s", err, e.Stack)
+	}
+	return fmt.Sprintf("panic (%T)\n%s", e.Value, e.Stack)
+}
+
+// Unwrap returns the panic's value if that is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// ProduceError is one message that was not sent.
+type ProduceError struct {
+	Index     int // in the call's messages
+	Topic     string
+	Partition int // -1 if it was not chosen yet
+	Err       error
+}
+
+func (e *ProduceError) Error() string {
+	if e.Partition < 0 {
+		return fmt.Sprintf("message %d to %s: %v", e.Index, e.Topic, e.Err)
+	}
+	return fmt.Sprintf("message %d to %s[%d]: %v", e.Index, e.Topic, e.Partition, e.Err)
+}
+
+func (e *ProduceError) Unwrap() error { return e.Err }
+
+// ProduceErrors is what a send returns when messages failed: one ProduceError
+// for each, by rising Index. Messages it does not name were acknowledged.
+type ProduceErrors []*ProduceError
+
+func (e ProduceErrors) Error() string {
+	switch len(e) {
+	case 0:
+		return "no message failed"
+	case 1:
+		return e[0].Error()
+	}
+	return fmt.Sprintf("%d messages not sent, the first: %v", len(e), e[0])
+}
+
+func (e ProduceErrors) Unwrap() []error {
+	errs := make([]error, len(e))
+	for i := range e {
+		errs[i] = e[i]
+	}
+	return errs
+}
+
+// ShutdownError is what a stop returns when it could not finish within its
+// time: what it waited for was cut off. Messages that were in flight are not
+// committed and come again.
+type ShutdownError struct {
+	What []string // one entry a thing cut off: "orders[3]@42: handler still running"
+	Err  error    // why: the context's error, or the timeout
+}
+
+func (e *ShutdownError) Error() string {
+	return fmt.Sprintf("kafkax: shutdown cut off (%v): %s", e.Err, strings.Join(e.What, "; "))
+}
+
+func (e *ShutdownError) Unwrap() error { return e.Err }
+
+// Permanent marks an error as not worth retrying: a handler that returns it
+// sends the message to the dead letter topic at once, or to the failure
+// policy. Permanent(nil) is nil. The mark never shows in what kafkax reports:
+// there it is err again.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &permanentError{err}
+}
+
+type permanentError struct{ error }
+
+func (e *permanentError) Unwrap() error { return e.error }
+
+// unmark splits an error into what the handler meant and whether it was marked
+// Permanent at any depth. Only an outermost mark can be taken off.
+//
+//nolint:revive // the first error is the value, not a failure
+func unmark(err error) (plain error, permanent bool) {
+	if _, marked := errors.AsType[*permanentError](err); !marked {
+		return err, false
+	}
+	for {
+		outer, ok := err.(*permanentError) //nolint:errorlint // only an outermost mark is ours to remove
+		if !ok {
+			return err, true
+		}
+		err = outer.error
+	}
+}
+
+// IsRetryable says whether the same call may succeed later without any change:
+// a Kafka error that Kafka calls retriable, a network error, or a deadline that
+// passed. A canceled context, refused credentials and invalid input are not,
+// and neither is [ErrOutcomeUnknown], where a second try may store twice. Of
+// several errors in one, all that carry a Kafka code must be retriable.
+func IsRetryable(err error) bool {
+	_, permanent := errors.AsType[*permanentError](err)
+	switch {
+	case permanent,
+		err == nil,
+		errors.Is(err, context.Canceled),
+		errors.Is(err, ErrClosed),
+		errors.Is(err, ErrInvalidConfig),
+		errors.Is(err, ErrNoTopic),
+		errors.Is(err, ErrOutcomeUnknown),
+		isRefused(err):
+		return false
+	}
+
+	if codes := kafkaCodes(err, nil); len(codes) > 0 {
+		return !slices.ContainsFunc(codes, func(code kafka.Error) bool { return !isRetriableCode(code) })
+	}
+
+	return isNetworkError(err) ||
+		errors.Is(err, protocol.ErrNoTopic) ||
+		errors.Is(err, protocol.ErrNoPartition) ||
+		errors.Is(err, protocol.ErrNoLeader) ||
+		errors.Is(err, io.EOF) ||
+		errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, io.ErrClosedPipe)
+}
+
+func isRetriableCode(code kafka.Error) bool {
+	switch code {
+	// Kafka retries the last two, and the next metadata answer may name again
+	// the broker of the first; kafka-go calls all three permanent.
+	case kafka.BrokerNotAvailable, kafka.ReplicaNotAvailable, kafka.ConcurrentTransactions:
+		return true
+	default:
+		return code.Temporary()
+	}
+}
+
+// isNetworkError covers context.DeadlineExceeded and net.ErrClosed too: both
+// are a net.Error. So is every syscall.Errno, even that of a missing file;
+// of those that no net.OpError vouches for, only a broken connection counts.
+func isNetworkError(err error) bool {
+	netErr, found := errors.AsType[net.Error](err)
+	if !found {
+		return false
+	}
+	errno, ok := netErr.(syscall.Errno)
+	return !ok || errno.Timeout() || slices.Contains([]syscall.Errno{
+		syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE,
+		syscall.EHOSTUNREACH, syscall.ENETUNREACH,
+	}, errno)
+}
+
+// isRefused says whether the broker will keep saying no until somebody changes
+// credentials, certificates or ACLs.
+func isRefused(err error) bool {
+	if errors.Is(err, ErrAuthentication) || errors.Is(err, ErrAuthorization) {
+		return true
+	}
+	return slices.ContainsFunc(kafkaCodes(err, nil), func(code kafka.Error) bool { return refusal(code) != nil })
+}
+
+// refusal maps the broker's codes to the two sentinels; nil for any other.
+func refusal(code kafka.Error) error {
+	switch code {
+	case kafka.SASLAuthenticationFailed, kafka.UnsupportedSASLMechanism, kafka.IllegalSASLState, kafka.SecurityDisabled:
+		return ErrAuthentication
+	case kafka.TopicAuthorizationFailed, kafka.GroupAuthorizationFailed, kafka.ClusterAuthorizationFailed,
+		kafka.TransactionalIDAuthorizationFailed, kafka.DelegationTokenAuthorizationFailed:
+		return ErrAuthorization
+	default:
+		return nil
+	}
+}
+
+func kafkaCode(err error) (kafka.Error, bool) {
+	var code kafka.Error
+	ok := errors.As(err, &code)
+	return code, ok
+}
+
+// kafkaCodes appends every Kafka code in err, so that no failure of several
+// hides behind the first.
+func kafkaCodes(err error, codes []kafka.Error) []kafka.Error {
+	var several []error
+	switch e := err.(type) { //nolint:errorlint // this walks the tree itself
+	case kafka.Error:
+		return append(codes, e)
+	case kafka.WriteErrors: // has no Unwrap
+		several = e
+	case interface{ Unwrap() []error }:
+		several = e.Unwrap()
+	case interface{ Unwrap() error }:
+		return kafkaCodes(e.Unwrap(), codes)
+	}
+	for _, one := range several {
+		codes = kafkaCodes(one, codes)
+	}
+	return codes
+}
+
+// at is how every error, log line and header names a place in the log.
+func at(topic string, partition int, offset int64) string {
+	return topic + "[" + strconv.Itoa(partition) + "]@" + strconv.FormatInt(offset, 10)
+}

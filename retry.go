@@ -1,0 +1,64 @@
+package kafkax
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+	"time"
+)
+
+// RetryConfig is the retry.* keys: how often a failed handler is called again,
+// and how long the waits between are.
+type RetryConfig struct {
+	MaxAttempts    int           // counts the first try
+	InitialBackoff time.Duration // before the second try
+	MaxBackoff     time.Duration // no wait is longer
+	Multiplier     float64       // each wait is this many times the one before
+	Jitter         float64       // 0..1, the share of the wait that is random
+}
+
+// backoff is the wait after the attempt-th failure, counted from 1. It grows
+// from InitialBackoff by Multiplier up to MaxBackoff; then Jitter takes a random
+// share off, so that what failed together does not come back together.
+//
+// With the defaults (100ms, at most 10s, times 2, jitter 0.2) the first wait is
+// 80ms to 100ms, the second 160ms to 200ms, the seventh 5.12s to 6.4s, and from
+// the eighth on it is 8s to 10s.
+//
+// Random returns numbers in [0, 1). Any configuration gives a wait in
+// [0, MaxBackoff]; a Multiplier below 1 counts as 1.
+func (r RetryConfig) backoff(attempt int, random func() float64) time.Duration {
+	if r.InitialBackoff <= 0 || r.MaxBackoff <= 0 {
+		return 0
+	}
+	multiplier, jitter := 1.0, 0.0
+	if r.Multiplier > 1 { // false for NaN
+		multiplier = r.Multiplier
+	}
+	if r.Jitter > 0 {
+		jitter = min(r.Jitter, 1)
+	}
+
+	// A float64 cannot hold the longest Duration, so converting one near it back
+	// would overflow; nobody waits for half of it (146 years) either.
+	limit := float64(min(r.MaxBackoff, math.MaxInt64/2))
+	wait := min(float64(r.InitialBackoff)*math.Pow(multiplier, float64(max(attempt, 1)-1)), limit)
+	wait = wait*(1-jitter) + random()*wait*jitter
+	return min(time.Duration(wait), r.MaxBackoff)
+}
+
+// wait sleeps for the backoff after the attempt-th failure. When ctx ends, it
+// returns the cause at once.
+func (r RetryConfig) wait(ctx context.Context, attempt int) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	timer := time.NewTimer(r.backoff(attempt, rand.Float64))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
