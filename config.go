@@ -1,0 +1,402 @@
+package kafkax
+
+import (
+	"context"
+	"crypto/tls"
+	"slices"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/sasl"
+)
+
+// SASLMechanism names how a client proves who it is.
+type SASLMechanism string
+
+// The mechanisms that configuration can name. Any other can be injected with
+// [WithProducerSASL] and [WithConsumerSASL].
+const (
+	SASLNone        SASLMechanism = "" // no authentication
+	SASLPlain       SASLMechanism = "PLAIN"
+	SASLScramSHA256 SASLMechanism = "SCRAM-SHA-256"
+	SASLScramSHA512 SASLMechanism = "SCRAM-SHA-512"
+)
+
+// Acks is how many replicas must have a record before a send succeeds.
+type Acks string
+
+// The levels of acknowledgement.
+const (
+	AcksAll  Acks = "all"  // every in-sync replica
+	AcksOne  Acks = "one"  // the leader; a record is lost if it dies before it is copied
+	AcksNone Acks = "none" // nobody; loss is silent
+)
+
+// Compression is the codec of a producer's batches.
+type Compression string
+
+// The codecs Kafka knows.
+const (
+	CompressionNone   Compression = "none"
+	CompressionGzip   Compression = "gzip"
+	CompressionSnappy Compression = "snappy"
+	CompressionLz4    Compression = "lz4"
+	CompressionZstd   Compression = "zstd"
+)
+
+// Balancer chooses a message's partition. The ones that hash put messages of
+// one key into one partition, and must be the same in every client that writes
+// the topic.
+type Balancer string
+
+// The balancers that configuration can name.
+const (
+	BalancerMurmur2    Balancer = "murmur2"     // by key, as the Java client
+	BalancerCRC32      Balancer = "crc32"       // by key, as librdkafka
+	BalancerHash       Balancer = "hash"        // by key (FNV-1a), as Sarama
+	BalancerRoundRobin Balancer = "round_robin" // each in turn, whatever the key
+	BalancerLeastBytes Balancer = "least_bytes" // the one that was given the fewest bytes
+)
+
+// StartOffset is where a consumer starts that has no committed offset.
+type StartOffset string
+
+// The two ends of the log.
+const (
+	StartEarliest StartOffset = "earliest"
+	StartLatest   StartOffset = "latest"
+)
+
+// OffsetReset is what happens when a position is not in the log.
+type OffsetReset string
+
+// What can happen then.
+const (
+	ResetEarliest OffsetReset = "earliest" // go on at the first record there is
+	ResetLatest   OffsetReset = "latest"   // go on with what is written from now on
+	ResetError    OffsetReset = "error"    // the loop ends with ErrOffsetOutOfRange
+)
+
+// IsolationLevel says whether records of open and aborted transactions are read.
+type IsolationLevel string
+
+// The levels Kafka knows.
+const (
+	ReadUncommitted IsolationLevel = "read_uncommitted"
+	ReadCommitted   IsolationLevel = "read_committed"
+)
+
+// FailurePolicy is what a loop does with a message that exhausted its attempts
+// when there is no dead letter topic.
+type FailurePolicy string
+
+// The policies.
+const (
+	FailDefault FailurePolicy = ""     // by loop: Consume skips, the others stop
+	FailStop    FailurePolicy = "stop" // the loop returns a HandlerError
+	FailSkip    FailurePolicy = "skip" // OnError or the log, then on
+)
+
+// Ordering is what concurrency must keep in order.
+type Ordering string
+
+// What stays in order.
+const (
+	OrderPartition Ordering = "partition" // all messages of a partition
+	OrderKey       Ordering = "key"       // all messages of a partition that have the same key
+	Unordered      Ordering = "unordered" // nothing
+)
+
+// SASLConfig is the sasl.* keys: who the client says it is. The password is
+// masked wherever the struct is printed.
+type SASLConfig struct {
+	// Mechanism is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; all need Username
+	// and one of Password and PasswordFile. Default none: no authentication.
+	Mechanism SASLMechanism
+
+	// Username is the name to log in with. Default none.
+	Username string
+
+	// Password is what to log in with; it is never printed. Default none.
+	Password string
+
+	// PasswordFile names a file with the password, read anew for each
+	// connection, so a rotation needs no restart. Default none.
+	PasswordFile string
+}
+
+// TLSConfig is the tls.* keys: how connections are encrypted.
+type TLSConfig struct {
+	// Enabled turns TLS on. Default false. The other fields need it.
+	Enabled bool
+
+	// CAFile is a PEM file with the authorities that may sign a broker's
+	// certificate. Default none: the system's.
+	CAFile string
+
+	// CertFile and KeyFile are the client's own certificate and its key, PEM,
+	// for mutual TLS. Both or neither. Default none.
+	CertFile string
+	KeyFile  string
+
+	// ServerName is the name the broker's certificate must have. Default none:
+	// the host that is dialled.
+	ServerName string
+
+	// InsecureSkipVerify accepts any certificate, so anybody in the middle can
+	// read and write. Default false.
+	InsecureSkipVerify bool
+}
+
+// ConnectionConfig is what both sides need to reach a cluster. Its keys stand
+// at the top level of the YAML ("brokers", KAFKAX_BROKERS) and can be set for
+// one side alone ("producer.brokers", KAFKAX_PRODUCER_BROKERS).
+type ConnectionConfig struct {
+	// Brokers are the addresses, host:port, of which one must answer to find
+	// the rest of the cluster. No default; required.
+	Brokers []string
+
+	// ClientID is the name the broker's logs, metrics and quotas know this
+	// client by. Default "kafkax".
+	ClientID string
+
+	// DialTimeout bounds one connection's dial, TLS handshake and SASL
+	// exchange together. Default 10s, from 1ms.
+	DialTimeout time.Duration
+
+	// ShutdownTimeout bounds Close: what has not finished by then is cut off
+	// and named in the error. Default 30s, from 1ms.
+	ShutdownTimeout time.Duration
+
+	// SASL is the authentication. Default none.
+	SASL SASLConfig
+
+	// TLS is the encryption. Default none.
+	TLS TLSConfig
+
+	mechanism   sasl.Mechanism // injected by option; wins over SASL
+	tlsConfig   *tls.Config    // injected by option; wins over TLS
+	logger      kafka.Logger   // nil: progress is not logged
+	errorLogger kafka.Logger   // nil: slog.Default
+
+	// origin says where each value came from. It is nil in a config that was
+	// written as a literal, and shared by all copies, as it never changes.
+	origin *origin
+}
+
+// ProducerConfig is the resolved configuration of a [Producer]. It comes from
+// [LoadProducerFromEnv] or [Producer.Config]; its fields may then be changed and
+// the result be given to [WithProducerConfig]. It prints with secrets masked.
+//
+// Masking ends at an unexported field: fmt may not call methods there. A struct
+// of yours that is printed whole should hold the config in an exported field.
+type ProducerConfig struct {
+	ConnectionConfig
+
+	// Topic is where messages go that name none themselves. Default none: each
+	// message must name its own.
+	Topic string
+
+	// BatchSize is the most messages of one request to a partition. Default
+	// 100, from 1 to 1000000. Room for that many is reserved in every batch,
+	// 152 bytes each.
+	BatchSize int
+
+	// BatchBytes is the most bytes of one request to a partition, before
+	// compression; also the largest message. Default 1048576 (1 MiB), from 1
+	// to 1073741824 (1 GiB). It must not exceed the topic's max.message.bytes.
+	BatchBytes int
+
+	// BatchTimeout is how long a batch that is not full waits for more.
+	// Default 1ms, above 0. A lone synchronous send waits that long too.
+	BatchTimeout time.Duration
+
+	// RequiredAcks is who must have a message before a send succeeds: all, one
+	// or none. Default all.
+	RequiredAcks Acks
+
+	// MaxAttempts is how often a message is tried, counting the first.
+	// Default 0: as often as DeliveryTimeout allows.
+	MaxAttempts int
+
+	// Idempotent lets brokers recognise a batch that is sent again, so a retry
+	// neither doubles a message nor changes the order. It needs RequiredAcks
+	// all. Default true with these, else false.
+	Idempotent bool
+
+	// DeliveryTimeout bounds a message's whole way, retries included. Default
+	// 120s, at least WriteTimeout.
+	DeliveryTimeout time.Duration
+
+	// Async makes sends return before anything is sent; failures then reach
+	// the completion callback or the log. Default false.
+	Async bool
+
+	// Compression is none, gzip, snappy, lz4 or zstd. Default snappy.
+	Compression Compression
+
+	// Balancer is murmur2, crc32, hash, round_robin or least_bytes. Default
+	// murmur2.
+	Balancer Balancer
+
+	// WriteTimeout bounds one request's way to the broker. Default 10s, from
+	// 1ms.
+	WriteTimeout time.Duration
+
+	// ReadTimeout bounds the wait for the answer to one request. Default 10s,
+	// from 1ms.
+	ReadTimeout time.Duration
+
+	completion func(messages []kafka.Message, err error) // nil: failures are logged
+	tuneWriter func(*kafka.Writer)                       // nil: nothing to change
+}
+
+// ConsumerConfig is the resolved configuration of a [Consumer]. It comes from
+// [LoadConsumerFromEnv] or [Consumer.Config]; its fields may then be changed and
+// the result be given to [WithConsumerConfig]. It prints with secrets masked.
+//
+// Masking ends at an unexported field: fmt may not call methods there. A struct
+// of yours that is printed whole should hold the config in an exported field.
+type ConsumerConfig struct {
+	ConnectionConfig
+
+	// Topic is what is consumed. No default; required.
+	Topic string
+
+	// GroupID is the group whose members share the topic's partitions and its
+	// committed offsets. Default none: Partition is read and nothing is
+	// committed.
+	GroupID string
+
+	// Partition is the one to read without a group. Default 0. Setting it
+	// together with GroupID is an error.
+	Partition int
+
+	// MinBytes is how much a fetch waits for, at most MaxWait. Default 1.
+	MinBytes int
+
+	// MaxBytes is the most bytes of one fetch, and bounds what is queued.
+	// Default 10485760 (10 MiB), at least MinBytes. A larger single batch is
+	// still delivered.
+	MaxBytes int
+
+	// MaxWait is how long the broker may hold a fetch that has less than
+	// MinBytes. Default 500ms, from 1ms. A stop may have to wait for it.
+	MaxWait time.Duration
+
+	// StartOffset is where to start without a committed offset: earliest or
+	// latest. Default earliest.
+	StartOffset StartOffset
+
+	// OffsetReset is what to do when the position is not in the log any more:
+	// earliest, latest or error. Default earliest.
+	OffsetReset OffsetReset
+
+	// IsolationLevel is read_uncommitted or read_committed, which never
+	// delivers records of an open or aborted transaction. Default
+	// read_uncommitted.
+	IsolationLevel IsolationLevel
+
+	// CommitInterval is how often handled offsets are committed. Default 1s,
+	// from 1ms; 0 asks for a commit after each message. After a crash what was
+	// handled since the last commit is delivered again.
+	CommitInterval time.Duration
+
+	// HeartbeatInterval is how often the group hears of this member. Default
+	// 3s, below SessionTimeout; a third of it is usual.
+	HeartbeatInterval time.Duration
+
+	// SessionTimeout is how long the group waits for a heartbeat before it
+	// gives this member's partitions away. Default 30s, at most
+	// RebalanceTimeout.
+	SessionTimeout time.Duration
+
+	// RebalanceTimeout is how long a rebalance waits for members to finish
+	// what they hold. Default 60s.
+	RebalanceTimeout time.Duration
+
+	// RetentionTime is how long the broker keeps the group's offsets. Default
+	// 0: as the broker is set.
+	RetentionTime time.Duration
+
+	// ReadLagInterval is how often the lag is asked for. Default 1m, from 1ms.
+	ReadLagInterval time.Duration
+
+	// WatchPartitionChanges makes a group member look for new partitions of
+	// its topic. Default true.
+	WatchPartitionChanges bool
+
+	// PartitionWatchInterval is how often it looks. Default 30s, from 1ms.
+	PartitionWatchInterval time.Duration
+
+	// OnFailure is what a loop does with a message that exhausted its attempts
+	// when there is no dead letter topic: stop or skip. Default empty: Consume
+	// skips, the other loops stop.
+	OnFailure FailurePolicy
+
+	// Retry is how often and when a failed handler is called again.
+	Retry RetryConfig
+
+	// DLQTopic is where messages go that exhausted their attempts. Default
+	// none: OnFailure decides. It must not be Topic.
+	DLQTopic string
+
+	// BatchSize is the most messages ConsumeBatch hands over at once. Default
+	// 100, from 1 to 1000000.
+	BatchSize int
+
+	// BatchTimeout is how long ConsumeBatch waits to fill a batch. Default 1s,
+	// above 0.
+	BatchTimeout time.Duration
+
+	// Concurrency is how many handlers run at once. Default 1, from 1 to
+	// 10000.
+	Concurrency int
+
+	// Ordering is what stays in order: partition, key or unordered. Default
+	// partition.
+	Ordering Ordering
+
+	// HandlerTimeout bounds one call of the handler by its context. Default 0:
+	// no bound.
+	HandlerTimeout time.Duration
+
+	tuneGroup func(*kafka.ConsumerGroupConfig) // nil: nothing to change
+}
+
+// consumeConfig is what one loop runs with: the consumer's configuration with
+// the loop's own options over it.
+type consumeConfig struct {
+	ConsumerConfig
+
+	dlqWriter DLQWriter // nil: one is made for DLQTopic
+	onError   func(ctx context.Context, msg kafka.Message, err error)
+}
+
+// clone returns a copy that shares nothing the caller could change.
+func (c ProducerConfig) clone() ProducerConfig {
+	c.Brokers = slices.Clone(c.Brokers)
+	return c
+}
+
+// clone returns a copy that shares nothing the caller could change.
+func (c ConsumerConfig) clone() ConsumerConfig {
+	c.Brokers = slices.Clone(c.Brokers)
+	return c
+}
+
+// takeInjected takes over what only code can give, where it was given.
+func (c *ConnectionConfig) takeInjected(from *ConnectionConfig) {
+	if from.mechanism != nil {
+		c.mechanism = from.mechanism
+	}
+	if from.tlsConfig != nil {
+		c.tlsConfig = from.tlsConfig
+	}
+	if from.logger != nil {
+		c.logger = from.logger
+	}
+	if from.errorLogger != nil {
+		c.errorLogger = from.errorLogger
+	}
+}

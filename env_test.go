@@ -1,0 +1,145 @@
+package kafkax_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/segmentio/kafka-go"
+
+	"github.com/bi-common/kafkax"
+)
+
+// TestLoadFromEnv is the one that uses the process's own environment.
+func TestLoadFromEnv(t *testing.T) {
+	t.Setenv("KAFKAX_CONFIG_FILE", writeFile(t, "consumer:\n  topic: orders\n"))
+	t.Setenv("KAFKAX_PRODUCER_TOPIC", "payments")
+
+	p, err := kafkax.LoadProducerFromEnv()
+	if err != nil || p.Topic != "payments" {
+		t.Errorf("got topic %q and %v", p.Topic, err)
+	}
+	c, err := kafkax.LoadConsumerFromEnv()
+	if err != nil || c.Topic != "orders" {
+		t.Errorf("got topic %q and %v", c.Topic, err)
+	}
+
+	t.Setenv("KAFKAX_DIAL_TIMEOUT", "soon")
+	if _, err := kafkax.LoadProducerFromEnv(); !errors.Is(err, kafkax.ErrInvalidConfig) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := kafkax.LoadConsumerFromEnv(); !errors.Is(err, kafkax.ErrInvalidConfig) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLoadMayBeIncomplete(t *testing.T) {
+	t.Parallel()
+
+	cfg, err := kafkax.LoadConsumer(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Brokers = []string{"kafka:9092"}
+	cfg.Topic = "orders"
+	if r := kafkax.ResolveConsumer(nil, kafkax.WithConsumerConfig(cfg)); r.Err != nil || r.Config.Topic != "orders" {
+		t.Errorf("got %q and %v", r.Config.Topic, r.Err)
+	}
+}
+
+func TestC2_UnknownVariable(t *testing.T) {
+	t.Parallel()
+
+	tests := []struct{ variable, nearest string }{
+		{"KAFKAX_BROKER", "KAFKAX_BROKERS"},
+		{"KAFKAX_CONSUMER_SESION_TIMEOUT", "KAFKAX_CONSUMER_SESSION_TIMEOUT"},
+		{"KAFKAX_CONFIG", "KAFKAX_CONFIG_FILE"},
+		{"KAFKAX_PRODUCER_SASL_USER", "KAFKAX_PRODUCER_SASL_USERNAME"},
+		{"KAFKAX_SERVICE_PORT", "KAFKAX_BROKERS"},
+		{"KAFKAX_", "KAFKAX_BROKERS"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.variable, func(t *testing.T) {
+			t.Parallel()
+			p := kafkax.ResolveProducer(environ(tt.variable + "=" + secret))
+			c := kafkax.ResolveConsumer(environ(tt.variable + "=" + secret))
+			if err := errors.Join(p.Err, c.Err); err != nil {
+				t.Errorf("a variable that may be somebody else's is an error: %v", err)
+			}
+			for _, warnings := range [][]string{p.Warnings, c.Warnings} {
+				if len(warnings) != 1 || !strings.Contains(warnings[0], tt.variable+" ") ||
+					!strings.HasSuffix(warnings[0], " "+tt.nearest) || strings.Contains(warnings[0], secret) {
+					t.Errorf("got %q, want one that names %s and %s but no value", warnings, tt.variable, tt.nearest)
+				}
+			}
+		})
+	}
+	for _, variable := range []string{"KAFKA_BROKERS=x", "kafkax_brokers=x", "KAFKAXX_BROKERS=x", "KAFKAX=x", "=C:=x", ""} {
+		if r := kafkax.ResolveProducer(environ(variable)); len(r.Warnings) > 0 || r.Err != nil {
+			t.Errorf("%q: %v, %v", variable, r.Warnings, r.Err)
+		}
+	}
+}
+
+func TestC2_WarnedOnce(t *testing.T) {
+	t.Parallel()
+
+	var lines []string
+	logger := kafka.LoggerFunc(func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) })
+	variable := fmt.Sprintf("KAFKAX_%p", &lines) // once a process, and the test may run twice in it
+	for range 3 {
+		kafkax.WarnOnce(logger, variable, "100% odd")
+	}
+	if len(lines) != 1 || lines[0] != "100% odd" {
+		t.Errorf("got %q", lines)
+	}
+}
+
+func TestEnvNamesAreUnique(t *testing.T) {
+	t.Parallel()
+
+	seen := map[string]string{"KAFKAX_CONFIG_FILE": "the file"}
+	for side, keys := range map[string][]string{"producer.": kafkax.ProducerKeys(), "consumer.": kafkax.ConsumerKeys()} {
+		for _, key := range keys {
+			if !strings.HasPrefix(key, side) {
+				seen[kafkax.EnvName(key)] = key // shared: the same for both sides
+				key = side + key
+			}
+			if other, ok := seen[kafkax.EnvName(key)]; ok {
+				t.Errorf("%s is %s and %s", kafkax.EnvName(key), key, other)
+			}
+			seen[kafkax.EnvName(key)] = key
+		}
+	}
+}
+
+func FuzzEnv(f *testing.F) {
+	for _, s := range samples() {
+		f.Add(kafkax.EnvName(s.key), s.text)
+	}
+	for _, value := range []string{"", " ", ",", "a:1,", "-1", "NaN", "1e400", "9999999999999999999", "0s", "\xff\x00", "/dev/null"} {
+		f.Add("KAFKAX_CONSUMER_MIN_BYTES", value)
+		f.Add("KAFKAX_BROKERS", value)
+		f.Add("KAFKAX_CONSUMER_MAX_WAIT", value)
+		f.Add("KAFKAX_SERVICE_HOST", value)
+	}
+	f.Fuzz(func(t *testing.T, name, value string) {
+		if name == "KAFKAX_CONFIG_FILE" {
+			return // any file of the machine
+		}
+		env := environ("KAFKAX_SASL_PASSWORD="+secret, name+"="+value)
+		p, c := kafkax.ResolveProducer(env), kafkax.ResolveConsumer(env)
+		for _, err := range []error{p.Err, c.Err} {
+			if err != nil && !errors.Is(err, kafkax.ErrInvalidConfig) {
+				t.Errorf("%v does not match ErrInvalidConfig", err)
+			}
+			if err != nil && strings.Contains(err.Error(), secret) && !strings.Contains(name+value, secret) {
+				t.Errorf("%v shows the password", err)
+			}
+		}
+		if c.Err == nil && c.Config.Explain().String() == "" {
+			t.Error("no explanation")
+		}
+	})
+}

@@ -1,0 +1,180 @@
+package kafkax
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+const (
+	sourceDefault = "default"
+	setInCode     = "set in code" // a field that was changed after resolving
+)
+
+// Setting is one line of an [Explanation].
+type Setting struct {
+	Key    string // as in the YAML: "consumer.session_timeout"
+	Value  string // what is in effect; secrets masked
+	Source string // "default", "file:line", "env KAFKAX_X", "option WithX" or "set in code"
+}
+
+// Explanation is every key of a configuration with its value and the layer
+// that set it. It prints as an aligned table, secrets masked.
+type Explanation []Setting
+
+// String is the table.
+func (e Explanation) String() string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	line := func(s Setting) { fmt.Fprintf(w, "%s\t%s\t%s\n", s.Key, s.Value, s.Source) } //nolint:errcheck // a Builder does not fail
+	line(Setting{Key: "KEY", Value: "VALUE", Source: "SOURCE"})
+	for _, s := range e {
+		if s.Value == "" {
+			s.Value = `""`
+		}
+		line(s)
+	}
+	w.Flush() //nolint:errcheck // a Builder does not fail
+	return b.String()
+}
+
+// Explain lists each key, its effective value and the layer that set it. What
+// only code can give, such as a logger, is listed when it was given.
+func (c ProducerConfig) Explain() Explanation { return explain(c.keys(), c.origin) }
+
+// Explain lists each key, its effective value and the layer that set it. What
+// only code can give, such as a logger, is listed when it was given.
+func (c ConsumerConfig) Explain() Explanation { return explain(c.keys(), c.origin) }
+
+func explain(keys []configKey, o *origin) Explanation {
+	var e Explanation
+	for _, k := range keys {
+		e = append(e, Setting{Key: k.name, Value: k.shown(), Source: o.source(k)})
+	}
+	if o != nil {
+		e = append(e, o.injected...)
+	}
+	return e
+}
+
+// source is where a field's value came from; o may be nil.
+func (o *origin) source(k configKey) string {
+	if o == nil || o.resolved[k.name] != k.text() {
+		return setInCode
+	}
+	if given, ok := o.settings[k.name]; ok {
+		return given.source
+	}
+	return sourceDefault
+}
+
+// The methods below keep secrets out of fmt, JSON, YAML and slog, of the
+// values and of pointers to them. Each type needs its own: a method that is
+// promoted from an embedded struct would print that struct alone.
+
+// String lists all keys, secrets masked.
+func (c SASLConfig) String() string { return printed("SASLConfig", c.keys()) }
+
+// String lists all keys, secrets masked.
+func (c ConnectionConfig) String() string { return printed("ConnectionConfig", c.keys()) }
+
+// String lists all keys, secrets masked.
+func (c ProducerConfig) String() string { return printed("ProducerConfig", c.keys()) }
+
+// String lists all keys, secrets masked.
+func (c ConsumerConfig) String() string { return printed("ConsumerConfig", c.keys()) }
+
+// Format prints String for every verb.
+func (c SASLConfig) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) } //nolint:errcheck // fmt keeps it
+
+// Format prints String for every verb.
+func (c ConnectionConfig) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) } //nolint:errcheck // fmt keeps it
+
+// Format prints String for every verb.
+func (c ProducerConfig) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) } //nolint:errcheck // fmt keeps it
+
+// Format prints String for every verb.
+func (c ConsumerConfig) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) } //nolint:errcheck // fmt keeps it
+
+// MarshalJSON is an object of all keys, secrets masked.
+func (c SASLConfig) MarshalJSON() ([]byte, error) { return json.Marshal(values(c.keys())) }
+
+// MarshalJSON is an object of all keys, secrets masked.
+func (c ConnectionConfig) MarshalJSON() ([]byte, error) { return json.Marshal(values(c.keys())) }
+
+// MarshalJSON is an object of all keys, secrets masked.
+func (c ProducerConfig) MarshalJSON() ([]byte, error) { return json.Marshal(values(c.keys())) }
+
+// MarshalJSON is an object of all keys, secrets masked.
+func (c ConsumerConfig) MarshalJSON() ([]byte, error) { return json.Marshal(values(c.keys())) }
+
+// MarshalYAML is a mapping of all keys, secrets masked.
+func (c SASLConfig) MarshalYAML() (any, error) { return values(c.keys()), nil }
+
+// MarshalYAML is a mapping of all keys, secrets masked.
+func (c ConnectionConfig) MarshalYAML() (any, error) { return values(c.keys()), nil }
+
+// MarshalYAML is a mapping of all keys, secrets masked.
+func (c ProducerConfig) MarshalYAML() (any, error) { return values(c.keys()), nil }
+
+// MarshalYAML is a mapping of all keys, secrets masked.
+func (c ConsumerConfig) MarshalYAML() (any, error) { return values(c.keys()), nil }
+
+// LogValue is a group of all keys, secrets masked.
+func (c SASLConfig) LogValue() slog.Value { return logged(c.keys()) }
+
+// LogValue is a group of all keys, secrets masked.
+func (c ConnectionConfig) LogValue() slog.Value { return logged(c.keys()) }
+
+// LogValue is a group of all keys, secrets masked.
+func (c ProducerConfig) LogValue() slog.Value { return logged(c.keys()) }
+
+// LogValue is a group of all keys, secrets masked.
+func (c ConsumerConfig) LogValue() slog.Value { return logged(c.keys()) }
+
+func printed(name string, keys []configKey) string {
+	fields := make([]string, len(keys))
+	for i, k := range keys {
+		fields[i] = k.name + "=" + k.shown()
+	}
+	return "kafkax." + name + "{" + strings.Join(fields, " ") + "}"
+}
+
+// shownValue keeps numbers and switches what they are.
+func (k configKey) shownValue() any {
+	switch v := k.get().(type) {
+	case bool, int, float64:
+		return v
+	case []string:
+		items := slices.Clone(v)
+		for i := range items {
+			items[i] = k.mask(items[i])
+		}
+		return items
+	case time.Duration:
+		return v.String()
+	default:
+		return k.shown()
+	}
+}
+
+func values(keys []configKey) map[string]any {
+	all := make(map[string]any, len(keys))
+	for _, k := range keys {
+		all[k.name] = k.shownValue()
+	}
+	return all
+}
+
+func logged(keys []configKey) slog.Value {
+	attrs := make([]slog.Attr, len(keys))
+	for i, k := range keys {
+		attrs[i] = slog.Any(k.name, k.shownValue())
+	}
+	return slog.GroupValue(attrs...)
+}

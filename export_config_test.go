@@ -1,0 +1,90 @@
+package kafkax
+
+import "github.com/segmentio/kafka-go"
+
+// Resolved is a resolution in an environment of the test's own.
+type Resolved[C any] struct {
+	Config   C
+	Err      error
+	Warnings []string
+}
+
+func ResolveProducer(environ []string, opts ...ProducerOption) Resolved[ProducerConfig] {
+	var r Resolved[ProducerConfig]
+	r.Config, r.Err = testSurroundings(environ, &r.Warnings).producer(opts, true)
+	return r
+}
+
+func ResolveConsumer(environ []string, opts ...ConsumerOption) Resolved[ConsumerConfig] {
+	var r Resolved[ConsumerConfig]
+	r.Config, r.Err = testSurroundings(environ, &r.Warnings).consumer(opts, true)
+	return r
+}
+
+// LoadProducer and LoadConsumer are the LoadXFromEnv of that environment.
+func LoadProducer(environ []string) (ProducerConfig, error) {
+	return testSurroundings(environ, new([]string)).producer(nil, false)
+}
+
+func LoadConsumer(environ []string) (ConsumerConfig, error) {
+	return testSurroundings(environ, new([]string)).consumer(nil, false)
+}
+
+func testSurroundings(environ []string, warnings *[]string) surroundings {
+	return surroundings{
+		environ: func() []string { return environ },
+		warn:    func(_ kafka.Logger, _, message string) { *warnings = append(*warnings, message) },
+	}
+}
+
+// ResolveConsume gives back what of a loop's configuration is not in the
+// ConsumerConfig as well.
+func ResolveConsume(base ConsumerConfig, opts ...ConsumeOption) (cfg ConsumerConfig, hasWriter, hasOnError bool, err error) {
+	c, err := resolveConsume(base, opts)
+	return c.ConsumerConfig, c.dlqWriter != nil, c.onError != nil, err
+}
+
+// Injected names what only code could give.
+func (c *ConnectionConfig) Injected() (has []string) {
+	for name, given := range map[string]bool{
+		"sasl": c.mechanism != nil, "tls": c.tlsConfig != nil,
+		"logger": c.logger != nil, "error_logger": c.errorLogger != nil,
+	} {
+		if given {
+			has = append(has, name)
+		}
+	}
+	return has
+}
+
+func (c ProducerConfig) HasHooks() (completion, writer bool) {
+	return c.completion != nil, c.tuneWriter != nil
+}
+
+func (c ConsumerConfig) HasHooks() (group bool) { return c.tuneGroup != nil }
+
+func ReadYAML(data []byte) (keys []string, problems []error) {
+	settings, problems := readYAML(data, "fuzz.yaml")
+	for k := range settings {
+		keys = append(keys, k)
+	}
+	return keys, problems
+}
+
+func DefaultYAML() []byte { return defaultYAML }
+
+func ProducerKeys() []string { return keyNames(new(ProducerConfig).keys()) }
+func ConsumerKeys() []string { return keyNames(new(ConsumerConfig).keys()) }
+
+func keyNames(keys []configKey) []string {
+	names := make([]string, len(keys))
+	for i, k := range keys {
+		names[i] = k.name
+	}
+	return names
+}
+
+var (
+	EnvName  = envName
+	WarnOnce = warnOnce
+)

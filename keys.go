@@ -1,0 +1,356 @@
+package kafkax
+
+import (
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// configKey is one row of the configuration table: a name, a field, and what
+// the field may hold. Every layer, the validation, the explanation and all
+// printing go through these rows, so none can know a key that another does not.
+type configKey struct {
+	name   string // as in the YAML; a shared key has no side
+	list   bool   // several values
+	secret bool   // never shown
+	unset  bool   // may be given by no layer at all; a later rule decides
+
+	parse func(text string) (rule string) // into the field; the rule broken, or ""
+	get   func() any                      // the field: bool, int, float64, string, []string or time.Duration
+}
+
+// text is the field as a layer would spell it.
+func (k configKey) text() string { return settingText(k.get()) }
+
+// shown is the field as anybody may see it.
+func (k configKey) shown() string { return k.mask(k.text()) }
+
+const masked = "***"
+
+func (k configKey) mask(text string) string {
+	switch {
+	case k.secret && text != "":
+		return masked
+	case k.list: // An address may have been given as a URL with credentials.
+		parts := strings.Split(text, ",")
+		for i, p := range parts {
+			if at := strings.LastIndexByte(p, '@'); at >= 0 {
+				parts[i] = masked + p[at:]
+			}
+		}
+		text = strings.Join(parts, ",")
+	}
+	const most = 200
+	if len(text) > most {
+		text = text[:most] + "..."
+	}
+	if q := strconv.Quote(text); q != `"`+text+`"` {
+		return q
+	}
+	return text
+}
+
+// keys is what both sides share.
+func (c *ConnectionConfig) keys() []configKey {
+	return slices.Concat([]configKey{
+		listKey("brokers", &c.Brokers, addressRule),
+		stringKey("client_id", &c.ClientID, kafkaString),
+		durationKey("dial_timeout", &c.DialTimeout, time.Millisecond, maxKafkaTime),
+		durationKey("shutdown_timeout", &c.ShutdownTimeout, time.Millisecond, maxKafkaTime),
+	}, c.SASL.keys(), c.TLS.keys())
+}
+
+func (c *SASLConfig) keys() []configKey {
+	return []configKey{
+		enumKey("sasl.mechanism", &c.Mechanism, SASLNone, SASLPlain, SASLScramSHA256, SASLScramSHA512),
+		stringKey("sasl.username", &c.Username, kafkaString),
+		secretKey("sasl.password", &c.Password),
+		stringKey("sasl.password_file", &c.PasswordFile, anyString),
+	}
+}
+
+func (c *TLSConfig) keys() []configKey {
+	return []configKey{
+		boolKey("tls.enabled", &c.Enabled),
+		stringKey("tls.ca_file", &c.CAFile, anyString),
+		stringKey("tls.cert_file", &c.CertFile, anyString),
+		stringKey("tls.key_file", &c.KeyFile, anyString),
+		stringKey("tls.server_name", &c.ServerName, anyString),
+		boolKey("tls.insecure_skip_verify", &c.InsecureSkipVerify),
+	}
+}
+
+func (c *ProducerConfig) keys() []configKey {
+	idempotent := boolKey("producer.idempotent", &c.Idempotent)
+	idempotent.unset = true // it follows required_acks
+
+	return append(c.ConnectionConfig.keys(),
+		stringKey("producer.topic", &c.Topic, topicRule),
+		intKey("producer.batch_size", &c.BatchSize, 1, 1_000_000), // 152 B each are reserved
+		intKey("producer.batch_bytes", &c.BatchBytes, 1, 1<<30),
+		durationKey("producer.batch_timeout", &c.BatchTimeout, 1, maxKafkaTime),
+		enumKey("producer.required_acks", &c.RequiredAcks, AcksAll, AcksOne, AcksNone),
+		intKey("producer.max_attempts", &c.MaxAttempts, 0, math.MaxInt32),
+		idempotent,
+		durationKey("producer.delivery_timeout", &c.DeliveryTimeout, time.Millisecond, maxKafkaTime),
+		boolKey("producer.async", &c.Async),
+		enumKey("producer.compression", &c.Compression,
+			CompressionNone, CompressionGzip, CompressionSnappy, CompressionLz4, CompressionZstd),
+		enumKey("producer.balancer", &c.Balancer,
+			BalancerMurmur2, BalancerCRC32, BalancerHash, BalancerRoundRobin, BalancerLeastBytes),
+		durationKey("producer.write_timeout", &c.WriteTimeout, time.Millisecond, maxKafkaTime),
+		durationKey("producer.read_timeout", &c.ReadTimeout, time.Millisecond, maxKafkaTime),
+	)
+}
+
+func (c *ConsumerConfig) keys() []configKey {
+	return append(c.ConnectionConfig.keys(),
+		stringKey("consumer.topic", &c.Topic, topicRule),
+		stringKey("consumer.group_id", &c.GroupID, kafkaString),
+		intKey("consumer.partition", &c.Partition, 0, math.MaxInt32),
+		intKey("consumer.min_bytes", &c.MinBytes, 1, math.MaxInt32),
+		intKey("consumer.max_bytes", &c.MaxBytes, 1, math.MaxInt32),
+		durationKey("consumer.max_wait", &c.MaxWait, time.Millisecond, maxKafkaTime),
+		enumKey("consumer.start_offset", &c.StartOffset, StartEarliest, StartLatest),
+		enumKey("consumer.offset_reset", &c.OffsetReset, ResetEarliest, ResetLatest, ResetError),
+		enumKey("consumer.isolation_level", &c.IsolationLevel, ReadUncommitted, ReadCommitted),
+		optionalDurationKey("consumer.commit_interval", &c.CommitInterval, time.Millisecond, maxKafkaTime),
+		durationKey("consumer.heartbeat_interval", &c.HeartbeatInterval, time.Millisecond, maxKafkaTime),
+		durationKey("consumer.session_timeout", &c.SessionTimeout, time.Millisecond, maxKafkaTime),
+		durationKey("consumer.rebalance_timeout", &c.RebalanceTimeout, time.Millisecond, maxKafkaTime),
+		optionalDurationKey("consumer.retention_time", &c.RetentionTime, time.Millisecond, math.MaxInt64),
+		durationKey("consumer.read_lag_interval", &c.ReadLagInterval, time.Millisecond, maxKafkaTime),
+		boolKey("consumer.watch_partition_changes", &c.WatchPartitionChanges),
+		durationKey("consumer.partition_watch_interval", &c.PartitionWatchInterval, time.Millisecond, maxKafkaTime),
+		enumKey("consumer.on_failure", &c.OnFailure, FailDefault, FailStop, FailSkip),
+		intKey("consumer.retry.max_attempts", &c.Retry.MaxAttempts, 1, math.MaxInt32),
+		durationKey("consumer.retry.initial_backoff", &c.Retry.InitialBackoff, 1, maxKafkaTime),
+		durationKey("consumer.retry.max_backoff", &c.Retry.MaxBackoff, 1, maxKafkaTime),
+		floatKey("consumer.retry.multiplier", &c.Retry.Multiplier, 1, 100),
+		floatKey("consumer.retry.jitter", &c.Retry.Jitter, 0, 1),
+		stringKey("consumer.dlq_topic", &c.DLQTopic, topicRule),
+		intKey("consumer.batch_size", &c.BatchSize, 1, 1_000_000),
+		durationKey("consumer.batch_timeout", &c.BatchTimeout, 1, maxKafkaTime),
+		intKey("consumer.concurrency", &c.Concurrency, 1, 10_000),
+		enumKey("consumer.ordering", &c.Ordering, OrderPartition, OrderKey, Unordered),
+		optionalDurationKey("consumer.handler_timeout", &c.HandlerTimeout, 1, maxKafkaTime),
+	)
+}
+
+// maxKafkaTime is the longest time that Kafka's 32 bits of milliseconds hold.
+const maxKafkaTime = math.MaxInt32 * time.Millisecond
+
+func stringKey(name string, p *string, rule func(string) string) configKey {
+	return configKey{
+		name:  name,
+		get:   func() any { return *p },
+		parse: func(text string) string { *p = text; return rule(text) },
+	}
+}
+
+func secretKey(name string, p *string) configKey {
+	k := stringKey(name, p, anyString)
+	k.secret = true
+	return k
+}
+
+func listKey(name string, p *[]string, rule func(string) string) configKey {
+	return configKey{
+		name: name,
+		list: true,
+		get:  func() any { return *p },
+		parse: func(text string) string {
+			*p = nil
+			if strings.TrimSpace(text) == "" {
+				return "" // none; whether that will do is another rule's
+			}
+			for item := range strings.SplitSeq(text, ",") {
+				item = strings.TrimSpace(item)
+				*p = append(*p, item)
+				if broken := rule(item); broken != "" {
+					return fmt.Sprintf("entry %d %s", len(*p), broken)
+				}
+			}
+			return ""
+		},
+	}
+}
+
+func boolKey(name string, p *bool) configKey {
+	return configKey{
+		name: name,
+		get:  func() any { return *p },
+		parse: func(text string) (rule string) {
+			v, err := strconv.ParseBool(strings.TrimSpace(text))
+			if err != nil {
+				return "must be true or false"
+			}
+			*p = v
+			return ""
+		},
+	}
+}
+
+func intKey(name string, p *int, low, high int) configKey {
+	return configKey{
+		name: name,
+		get:  func() any { return *p },
+		parse: func(text string) string {
+			v, err := strconv.Atoi(strings.TrimSpace(text))
+			if err != nil || v < low || v > high {
+				return fmt.Sprintf("must be a whole number from %d to %d", low, high)
+			}
+			*p = v
+			return ""
+		},
+	}
+}
+
+func floatKey(name string, p *float64, low, high float64) configKey {
+	return configKey{
+		name: name,
+		get:  func() any { return *p },
+		parse: func(text string) string {
+			v, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+			if inside := v >= low && v <= high; err != nil || !inside { // NaN is never inside
+				return fmt.Sprintf("must be a number from %v to %v", low, high)
+			}
+			*p = v
+			return ""
+		},
+	}
+}
+
+func durationKey(name string, p *time.Duration, low, high time.Duration) configKey {
+	return configKey{
+		name: name,
+		get:  func() any { return *p },
+		parse: func(text string) string {
+			v, err := time.ParseDuration(strings.TrimSpace(text))
+			switch {
+			case err != nil:
+				return "must be a duration with its unit, such as 500ms, 30s or 5m"
+			case v < low:
+				return fmt.Sprintf("must be at least %v", low)
+			case v > high:
+				return fmt.Sprintf("must be at most %v", high)
+			}
+			*p = v
+			return ""
+		},
+	}
+}
+
+// optionalDurationKey may also be 0, for "none".
+func optionalDurationKey(name string, p *time.Duration, low, high time.Duration) configKey {
+	k := durationKey(name, p, low, high)
+	bounded := k.parse
+	k.parse = func(text string) string {
+		if v, err := time.ParseDuration(strings.TrimSpace(text)); err == nil && v == 0 {
+			*p = 0
+			return ""
+		}
+		if broken := bounded(text); broken != "" {
+			return broken + ", or 0"
+		}
+		return ""
+	}
+	return k
+}
+
+// enumKey takes any case and stores the spelling of the constant.
+func enumKey[T ~string](name string, p *T, allowed ...T) configKey {
+	return configKey{
+		name: name,
+		get:  func() any { return string(*p) },
+		parse: func(text string) string {
+			text = strings.TrimSpace(text)
+			var names []string
+			for _, a := range allowed {
+				if strings.EqualFold(text, string(a)) {
+					*p = a
+					return ""
+				}
+				if a != "" {
+					names = append(names, string(a))
+				}
+			}
+			rule := "must be one of " + strings.Join(names, ", ")
+			if len(names) < len(allowed) {
+				rule += ", or empty"
+			}
+			return rule
+		},
+	}
+}
+
+// settingText spells a typed value as the YAML and the environment do.
+func settingText(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case []string:
+		return strings.Join(v, ",")
+	case int:
+		return strconv.Itoa(v)
+	case float64:
+		return strconv.FormatFloat(v, 'g', -1, 64)
+	default: // bool, time.Duration and the enumerations
+		return fmt.Sprint(v)
+	}
+}
+
+func anyString(string) string { return "" }
+
+// kafkaString is what fits the protocol's 16 bits of length.
+func kafkaString(s string) string {
+	if len(s) > math.MaxInt16 || !utf8.ValidString(s) {
+		return "must be valid UTF-8 of at most 32767 bytes"
+	}
+	return ""
+}
+
+// topicRule is the brokers' own rule for names. Empty means none.
+func topicRule(s string) string {
+	if s == "" {
+		return ""
+	}
+	legal := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-'
+	}
+	if len(s) > 249 || s == "." || s == ".." || strings.ContainsFunc(s, func(r rune) bool { return !legal(r) }) {
+		return `must be a topic name: 1 to 249 of a-z, A-Z, 0-9, ".", "_" and "-", but not "." or ".."`
+	}
+	return ""
+}
+
+func addressRule(s string) string {
+	if strings.Contains(s, "://") {
+		return "must be host:port alone, without a scheme"
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		if !strings.Contains(s, ":") && s != "" {
+			return "must be host:port: add a port, such as :9092"
+		}
+		return "must be host:port, such as kafka-1:9092 or [::1]:9092"
+	}
+	_, err = netip.ParseAddr(host)
+	odd := func(r rune) bool {
+		return unicode.IsSpace(r) || !unicode.IsPrint(r) || strings.ContainsRune("/@?#:", r)
+	}
+	if host == "" || err != nil && strings.ContainsFunc(host, odd) {
+		return "must be host:port, such as kafka-1:9092 or [::1]:9092"
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return "must end in a port from 1 to 65535"
+	}
+	return ""
+}

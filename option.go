@@ -1,0 +1,251 @@
+package kafkax
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+)
+
+// ProducerOption sets one value of a [Producer]'s configuration. Options are the
+// last of the layers, and of two for one value the later wins. They only
+// assign: [NewProducer] judges the merged result.
+type ProducerOption func(*producerDraft)
+
+// ConsumerOption sets one value of a [Consumer]'s configuration. Options are the
+// last of the layers, and of two for one value the later wins. They only
+// assign: [NewConsumer] judges the merged result.
+type ConsumerOption func(*consumerDraft)
+
+// ConsumeOption sets one value for a single run of [Consumer.Consume] or another
+// loop, over the consumer's configuration. Options only assign: the loop judges
+// the result before it begins.
+type ConsumeOption func(*consumeDraft)
+
+// draft is what options write: text for a key, as every other layer. What only
+// code can give is assigned to the config beside it.
+type draft struct {
+	settings   layer
+	configFile setting
+	injected   []Setting
+	problems   []error
+}
+
+type producerDraft struct {
+	draft
+	cfg ProducerConfig
+}
+
+type consumerDraft struct {
+	draft
+	cfg ConsumerConfig
+}
+
+type consumeDraft struct {
+	draft
+	cfg consumeConfig
+}
+
+func (d *draft) set(key, option, text string) {
+	if d.settings == nil {
+		d.settings = layer{}
+	}
+	d.settings[key] = setting{text: text, source: "option " + option}
+}
+
+// start takes over a config that was resolved before. A value that was not
+// changed since keeps its source; any other comes from changed.
+func (d *draft) start(keys []configKey, o *origin, changed string) {
+	if d.settings == nil {
+		d.settings = layer{}
+	}
+	for _, k := range keys {
+		given := setting{text: k.text(), source: changed}
+		if source := o.source(k); source != setInCode {
+			given = o.settings[k.name]
+			given.source = source
+		}
+		d.settings[k.name] = given
+	}
+	if o != nil {
+		for _, s := range o.injected {
+			d.inject(s.Key, s.Value, s.Source)
+		}
+	}
+}
+
+// startOption is start for the options that take a config from outside.
+func (d *draft) startOption(keys []configKey, o *origin, option, load string) {
+	if o == nil {
+		d.problems = append(d.problems, &ConfigError{
+			Key:    "config",
+			Source: "option " + option,
+			Rule:   "must come from " + load + " and be changed from there: in a literal, a zero cannot be told from a value left out",
+		})
+		return
+	}
+	d.start(keys, o, "option "+option)
+}
+
+// accept says whether an injected value is there, and notes it; a nil, also
+// one inside an interface, becomes a problem.
+func (d *draft) accept(key, option string, value any) bool {
+	v := reflect.ValueOf(value)
+	switch v.Kind() {
+	case reflect.Invalid:
+		d.rejectNil(key, option)
+		return false
+	case reflect.Pointer, reflect.Func, reflect.Map, reflect.Slice, reflect.Chan:
+		if v.IsNil() {
+			d.rejectNil(key, option)
+			return false
+		}
+	}
+	d.inject(key, fmt.Sprintf("%T", value), "option "+option)
+	return true
+}
+
+func (d *draft) inject(key, value, source string) {
+	given := Setting{Key: key, Value: value, Source: source}
+	for i := range d.injected {
+		if d.injected[i].Key == key {
+			d.injected[i] = given
+			return
+		}
+	}
+	d.injected = append(d.injected, given)
+}
+
+func (d *draft) rejectNil(key, option string) {
+	d.problems = append(d.problems, &ConfigError{Key: key, Source: "option " + option, Value: "nil", Rule: "must not be nil"})
+}
+
+// rejectNilOption says which option of the call was nil, the first being 1.
+func (d *draft) rejectNilOption(i int) {
+	d.problems = append(d.problems, &ConfigError{Key: fmt.Sprintf("option %d", i+1), Source: "option", Value: "nil", Rule: "must not be nil"})
+}
+
+// WithRetry sets how often and when this loop calls a failed handler again.
+//
+// Default: the consumer.retry.* keys. A zero MaxAttempts, InitialBackoff,
+// MaxBackoff or Multiplier keeps what they say; Jitter is taken as it is, as 0
+// is a value of its own. The result must obey their bounds, or the loop returns
+// an error matching [ErrInvalidConfig].
+func WithRetry(retry RetryConfig) ConsumeOption {
+	return func(d *consumeDraft) {
+		set := func(key string, value any) { d.set("consumer.retry."+key, "WithRetry", settingText(value)) }
+		if retry.MaxAttempts != 0 {
+			set("max_attempts", retry.MaxAttempts)
+		}
+		if retry.InitialBackoff != 0 {
+			set("initial_backoff", retry.InitialBackoff)
+		}
+		if retry.MaxBackoff != 0 {
+			set("max_backoff", retry.MaxBackoff)
+		}
+		if retry.Multiplier != 0 {
+			set("multiplier", retry.Multiplier)
+		}
+		set("jitter", retry.Jitter)
+	}
+}
+
+// WithDLQTopic sets where this loop sends messages that exhausted their
+// attempts.
+//
+// Default: consumer.dlq_topic. It must not be the topic that is consumed, or
+// the loop returns an error matching [ErrInvalidConfig]. Empty turns the dead
+// letter topic off for this loop.
+func WithDLQTopic(topic string) ConsumeOption {
+	return consumeSetting("consumer.dlq_topic", "WithDLQTopic", topic)
+}
+
+// WithDLQWriter sets what writes this loop's dead letters, in place of the
+// writer kafkax makes with acks from all replicas and the consumer's security.
+//
+// Default: none. Its WriteMessages must return nil only when the message is
+// safe, as its offset is committed then. With a topic from consumer.dlq_topic
+// or [WithDLQTopic] messages name it; else the writer decides. The caller
+// closes it. Nil is an error matching [ErrInvalidConfig].
+func WithDLQWriter(w DLQWriter) ConsumeOption {
+	return func(d *consumeDraft) {
+		if d.accept("consumer.dlq_writer", "WithDLQWriter", w) {
+			d.cfg.dlqWriter = w
+		}
+	}
+}
+
+// WithOnError sets what is called for each message that this loop gives up
+// or skips, and for each failure of the loop itself, whose message has a topic
+// and perhaps a partition alone.
+//
+// Default: none; the error logger is used. It is called from the loop's
+// goroutines, several at once with concurrency, and blocks them: it must be
+// safe for that and fast. Nil is an error matching [ErrInvalidConfig].
+func WithOnError(f func(ctx context.Context, msg kafka.Message, err error)) ConsumeOption {
+	return func(d *consumeDraft) {
+		if d.accept("consumer.on_error", "WithOnError", f) {
+			d.cfg.onError = f
+		}
+	}
+}
+
+// WithOnFailure sets what this loop does with a message that exhausted its
+// attempts when there is no dead letter topic: [FailStop] or [FailSkip].
+//
+// Default: consumer.on_failure, which is empty: Consume skips, the other loops
+// stop. Any other value is an error matching [ErrInvalidConfig].
+func WithOnFailure(policy FailurePolicy) ConsumeOption {
+	return consumeSetting("consumer.on_failure", "WithOnFailure", policy)
+}
+
+// WithBatchSize sets the most messages that this ConsumeBatch hands over at
+// once.
+//
+// Default: consumer.batch_size, 100. From 1 to 1000000, or the loop returns an
+// error matching [ErrInvalidConfig]. The other loops have no use for it.
+func WithBatchSize(n int) ConsumeOption {
+	return consumeSetting("consumer.batch_size", "WithBatchSize", n)
+}
+
+// WithBatchTimeout sets how long this ConsumeBatch waits to fill a batch.
+//
+// Default: consumer.batch_timeout, 1s. Above 0, or the loop returns an error
+// matching [ErrInvalidConfig]. The other loops have no use for it.
+func WithBatchTimeout(d time.Duration) ConsumeOption {
+	return consumeSetting("consumer.batch_timeout", "WithBatchTimeout", d)
+}
+
+// WithConcurrency sets how many handlers this loop runs at once.
+//
+// Default: consumer.concurrency, 1. From 1 to 10000, or the loop returns an
+// error matching [ErrInvalidConfig]. [WithOrdering] says which messages may be
+// among them.
+func WithConcurrency(n int) ConsumeOption {
+	return consumeSetting("consumer.concurrency", "WithConcurrency", n)
+}
+
+// WithOrdering sets what this loop keeps in order: [OrderPartition], [OrderKey]
+// or [Unordered].
+//
+// Default: consumer.ordering, partition. Any other value is an error matching
+// [ErrInvalidConfig]. It matters with a concurrency above 1.
+func WithOrdering(o Ordering) ConsumeOption {
+	return consumeSetting("consumer.ordering", "WithOrdering", o)
+}
+
+// WithHandlerTimeout sets how long one call of this loop's handler may take
+// before its context ends with [ErrHandlerTimeout] as the cause.
+//
+// Default: consumer.handler_timeout, 0, which is no bound. A negative one is an
+// error matching [ErrInvalidConfig].
+func WithHandlerTimeout(d time.Duration) ConsumeOption {
+	return consumeSetting("consumer.handler_timeout", "WithHandlerTimeout", d)
+}
+
+func consumeSetting(key, option string, value any) ConsumeOption {
+	text := settingText(value)
+	return func(d *consumeDraft) { d.set(key, option, text) }
+}

@@ -1,0 +1,221 @@
+package kafkax
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+const (
+	configFileKey   = "config_file" // in errors about the file as a whole
+	maxFileBytes    = 1 << 20
+	maxFileProblems = 100 // so that a file of another kind is not quoted whole
+)
+
+// readConfigFile reads the user's file, whose name file holds.
+func readConfigFile(file setting) (layer, []error) {
+	fail := func(rule string, cause error) []error {
+		return []error{&ConfigError{Key: configFileKey, Source: file.source, Value: configKey{}.mask(file.text), Rule: rule, Err: cause}}
+	}
+	// A pipe would block until somebody writes it.
+	if info, err := os.Stat(file.text); err != nil {
+		return nil, fail("cannot be read: "+pathless(err), err)
+	} else if !info.Mode().IsRegular() {
+		return nil, fail("must be a regular file", nil)
+	}
+	f, err := os.Open(file.text)
+	if err != nil {
+		return nil, fail("cannot be read: "+pathless(err), err)
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	data, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
+	if err != nil {
+		return nil, fail("cannot be read: "+pathless(err), err)
+	}
+	if len(data) > maxFileBytes {
+		return nil, fail("must be a file of at most 1 MiB", nil)
+	}
+	return readYAML(data, file.text)
+}
+
+// pathless is the reason alone: the path is in the error already.
+func pathless(err error) string {
+	if pathErr, ok := errors.AsType[*os.PathError](err); ok {
+		return pathErr.Err.Error()
+	}
+	return err.Error()
+}
+
+// readYAML flattens one document into dotted keys. Without a name it is the
+// embedded defaults. Values stay the text they were written as: a password of
+// digits or a topic called "on" is not to be guessed at.
+func readYAML(data []byte, name string) (layer, []error) {
+	y := yamlReader{name: name, settings: layer{}}
+
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	var doc yaml.Node
+	switch err := dec.Decode(&doc); {
+	case errors.Is(err, io.EOF):
+		return y.settings, nil
+	case err != nil:
+		y.malformed(err)
+		return nil, y.problems
+	}
+
+	y.value("", doc.Content[0])
+
+	var second yaml.Node
+	if err := dec.Decode(&second); err == nil {
+		y.fail(configFileKey, second.Line, "must hold one document, and here a second begins")
+	} else if !errors.Is(err, io.EOF) {
+		y.malformed(err)
+	}
+	return y.settings, y.problems
+}
+
+type yamlReader struct {
+	name     string
+	settings layer
+	problems []error
+}
+
+// value takes what stands at path; "" is the whole document.
+func (y *yamlReader) value(path string, n *yaml.Node) {
+	key, known := knownKeys()[path]
+	switch {
+	case n.Kind == yaml.AliasNode || n.Anchor != "":
+		// Expanding them lets a small file grow without bound.
+		y.fail(path, n.Line, "must be written out: anchors and aliases are not read")
+	case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null":
+		// "topic:" with nothing behind it says nothing.
+	case n.Kind == yaml.MappingNode && !known:
+		y.section(path, n)
+	case !known:
+		y.fail(path, n.Line, "must be a section, with its keys indented below")
+	case n.Kind == yaml.ScalarNode:
+		y.set(path, n.Line, n)
+	case n.Kind == yaml.SequenceNode && key.list:
+		y.set(path, n.Line, n.Content...)
+	case n.Kind == yaml.SequenceNode:
+		y.fail(path, n.Line, "must be one value, not a list")
+	default:
+		y.fail(path, n.Line, "must be a value, not a section")
+	}
+}
+
+func (y *yamlReader) section(path string, n *yaml.Node) {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		name, value := n.Content[i], n.Content[i+1]
+		if len(y.problems) == maxFileProblems {
+			y.fail(path, name.Line, "has more problems than are listed here")
+		}
+		if len(y.problems) > maxFileProblems {
+			return
+		}
+
+		sub := name.Value
+		if path != "" {
+			sub = path + "." + sub
+		}
+		_, known := knownKeys()[sub]
+		switch {
+		case name.Kind == yaml.ScalarNode && (known || isSection(sub)):
+			y.value(sub, value)
+		case name.Kind == yaml.ScalarNode:
+			y.fail(sub, name.Line, fmt.Sprintf("is an unknown key; the nearest is %s",
+				nearest(sub, slices.Collect(maps.Keys(knownKeys())))))
+		default:
+			y.fail(path, name.Line, "must have plain names as its keys")
+		}
+	}
+}
+
+// isSection says whether known keys stand below path.
+func isSection(path string) bool {
+	for name := range knownKeys() {
+		if strings.HasPrefix(name, path+".") {
+			return true
+		}
+	}
+	return false
+}
+
+// set stores a value, or the items of a list. A key given twice has no last
+// one that wins: a reader of the file could not tell.
+func (y *yamlReader) set(path string, line int, values ...*yaml.Node) {
+	texts := make([]string, len(values))
+	for i, v := range values {
+		if v.Kind != yaml.ScalarNode || v.Anchor != "" {
+			y.fail(path, v.Line, "must be a list of plain values")
+			return
+		}
+		texts[i] = v.Value
+	}
+
+	source := sourceDefault
+	if y.name != "" {
+		source = fmt.Sprintf("%s:%d", y.name, line)
+	}
+	if first, ok := y.settings[path]; ok {
+		y.fail(path, line, "is given twice, first at "+first.source)
+		return
+	}
+	y.settings[path] = setting{text: strings.Join(texts, ","), source: source}
+}
+
+// fail never shows a value: it may be a password in the wrong place.
+func (y *yamlReader) fail(path string, line int, rule string) {
+	if path == "" {
+		path = configFileKey
+	}
+	y.problems = append(y.problems, &ConfigError{
+		Key:    configKey{}.mask(path),
+		Source: fmt.Sprintf("%s:%d", y.name, line),
+		Rule:   rule,
+	})
+}
+
+// quoted is what yaml.v3 repeats of the input in its messages.
+var quoted = regexp.MustCompile("(?s)['`\"].*['`\"]")
+
+func (y *yamlReader) malformed(err error) {
+	reason := quoted.ReplaceAllString(strings.TrimPrefix(err.Error(), "yaml: "), "...")
+	y.problems = append(y.problems, &ConfigError{Key: configFileKey, Source: y.name, Rule: "must be YAML: " + reason})
+}
+
+// nearest finds the known name with the fewest letters to change.
+func nearest(name string, known []string) string {
+	const most = 100 // the longest known name has 44
+	name = name[:min(len(name), most)]
+	return slices.MinFunc(slices.Sorted(slices.Values(known)), func(a, b string) int {
+		return editDistance(name, a) - editDistance(name, b)
+	})
+}
+
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, diagonal+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}
