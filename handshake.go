@@ -1,0 +1,154 @@
+package kafkax
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/apiversions"
+	"github.com/segmentio/kafka-go/protocol/metadata"
+	"github.com/segmentio/kafka-go/protocol/saslauthenticate"
+	"github.com/segmentio/kafka-go/protocol/saslhandshake"
+)
+
+// introduce makes the first round trips. The first read is also where a broker
+// that misses a client certificate says so (TLS 1.3), and a request other than
+// ApiVersions is where a SASL listener hangs up on a client without SASL.
+func (d *dialer) introduce(ctx context.Context, pc *protocol.Conn, prove bool) (step string, err error) {
+	res, err := roundTrip[*apiversions.Response](pc, &apiversions.Request{})
+	if err == nil && res.ErrorCode != 0 {
+		err = kafka.Error(res.ErrorCode)
+	}
+	if err != nil {
+		return stepGreet, err
+	}
+	versions := make(map[protocol.ApiKey]int16, len(res.ApiKeys))
+	for _, api := range res.ApiKeys {
+		key := protocol.ApiKey(api.ApiKey)
+		versions[key] = key.SelectVersion(api.MinVersion, api.MaxVersion)
+	}
+	pc.SetVersions(versions)
+
+	if d.mechanism != nil {
+		if versions[protocol.SaslHandshake] < 1 {
+			return stepHandshake, errors.New("the broker is older than Kafka 1.0, or has no SASL")
+		}
+		if step, err := d.authenticate(ctx, pc); err != nil {
+			return step, err
+		}
+	}
+	if prove {
+		// No topics, which is not the same as nil: all of them.
+		_, err = roundTrip[*metadata.Response](pc, &metadata.Request{TopicNames: []string{}})
+	}
+	return stepProve, err
+}
+
+func (d *dialer) authenticate(ctx context.Context, pc *protocol.Conn) (step string, err error) {
+	mechanism, err := d.mechanism.load()
+	if err != nil {
+		return stepCredentials, err
+	}
+	handshake, err := roundTrip[*saslhandshake.Response](pc, &saslhandshake.Request{Mechanism: mechanism.Name()})
+	if err != nil {
+		return stepHandshake, err
+	}
+	if handshake.ErrorCode != 0 {
+		err := fmt.Errorf("%s: %w", mechanism.Name(), kafka.Error(handshake.ErrorCode))
+		if len(handshake.Mechanisms) > 0 {
+			err = fmt.Errorf("%w; the broker offers %s", err, strings.Join(handshake.Mechanisms, ", "))
+		}
+		return stepHandshake, err
+	}
+
+	session, answer, err := mechanism.Start(ctx)
+	if err != nil {
+		return stepCredentials, err
+	}
+	for done := false; !done; {
+		challenge, err := roundTrip[*saslauthenticate.Response](pc, &saslauthenticate.Request{AuthBytes: answer})
+		if err != nil {
+			return stepAuthenticate, err
+		}
+		if challenge.ErrorCode != 0 {
+			err := fmt.Errorf("%s: %w", mechanism.Name(), kafka.Error(challenge.ErrorCode))
+			if challenge.ErrorMessage != "" {
+				err = fmt.Errorf("%w: %s", err, challenge.ErrorMessage)
+			}
+			return stepAuthenticate, err
+		}
+		if done, answer, err = session.Next(ctx, challenge.AuthBytes); err != nil {
+			return stepVerify, err
+		}
+	}
+	return stepAuthenticate, nil
+}
+
+func roundTrip[T protocol.Message](pc *protocol.Conn, req protocol.Message) (T, error) {
+	msg, err := pc.RoundTrip(req)
+	res, _ := msg.(T)
+	return res, err
+}
+
+// greeting checks the first bytes of the first answer before kafka-go decodes
+// it: what another protocol sends there, read as lengths, makes it allocate
+// gigabytes.
+type greeting struct {
+	net.Conn
+	checked bool
+	head    []byte // read from the connection and not yet handed on
+}
+
+// maxGreeting is far above any list of API versions (about 1 KiB), and far
+// below what text gives when read as a length.
+const maxGreeting = 1 << 20
+
+func (g *greeting) Read(b []byte) (int, error) {
+	if !g.checked {
+		g.checked = true
+		head := make([]byte, 8) // the answer's size and correlation id
+		n, err := io.ReadFull(g.Conn, head)
+		if notKafka := recognize(head[:n]); notKafka != nil {
+			return 0, notKafka
+		}
+		if err != nil {
+			return 0, err
+		}
+		if size, id := binary.BigEndian.Uint32(head), binary.BigEndian.Uint32(head[4:]); size > maxGreeting || id != 1 {
+			return 0, errNotKafka
+		}
+		g.head = head
+	}
+	if len(g.head) > 0 {
+		n := copy(b, g.head)
+		g.head = g.head[n:]
+		return n, nil
+	}
+	return g.Conn.Read(b)
+}
+
+// What a peer may turn out to be.
+var (
+	errNotKafka  = errors.New("the answer is not Kafka's")
+	errSpeaksTLS = fmt.Errorf("%w but a TLS alert", errNotKafka)
+	errHTTP      = fmt.Errorf("%w but HTTP", errNotKafka)
+)
+
+// recognize names another protocol by the first bytes of its answer; nil if
+// they may be Kafka's.
+func recognize(head []byte) error {
+	const tlsAlert, tlsMajor = 0x15, 0x03
+	switch {
+	case len(head) >= 2 && head[0] == tlsAlert && head[1] == tlsMajor:
+		return errSpeaksTLS
+	case len(head) >= 4 && string(head[:4]) == "HTTP":
+		return errHTTP
+	}
+	return nil
+}
