@@ -1,0 +1,164 @@
+package kafkatest
+
+import (
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+//go:embed pom.xml
+var pom []byte
+
+const (
+	// installTimeout bounds the download of about 54 MB of jars.
+	installTimeout = 5 * time.Minute
+
+	// installPort is held by the process that downloads, so that test
+	// binaries that start together download once.
+	installPort = firstPort - 1
+)
+
+// distribution is Kafka in the user's cache: its jars, and the first metadata
+// records of a cluster, which are the same for every node and every cluster.
+type distribution struct {
+	dir string
+}
+
+func (d distribution) classpath() string { return filepath.Join(d.dir, "libs", "*") }
+
+func (d distribution) bootstrap() string { return filepath.Join(d.dir, "bootstrap.checkpoint") }
+
+// installed says where the distribution belongs and whether it is there.
+func installed() (d distribution, ok bool, err error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return distribution{}, false, err
+	}
+
+	// Whatever shapes the content is part of the name, so a change of it
+	// never meets an old folder.
+	content := sha256.New()
+	content.Write(pom)
+	content.Write([]byte(strings.Join(scramArgs(), " ")))
+	d = distribution{filepath.Join(cache, "kafka-"+hex.EncodeToString(content.Sum(nil))[:12])}
+
+	_, err = os.Stat(d.dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return d, false, nil
+	}
+	return d, err == nil, err
+}
+
+// install returns the distribution and downloads it first if it is missing.
+func install(ctx context.Context) (distribution, error) {
+	d, ok, err := installed()
+	if err != nil || ok {
+		return d, err
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, installTimeout)
+	defer cancel()
+	lock, err := waitForPort(ctx, installPort)
+	if err != nil {
+		return distribution{}, fmt.Errorf("waiting for another process that downloads Kafka: %w", err)
+	}
+	defer lock.Close()
+
+	if d, ok, err = installed(); err != nil || ok {
+		return d, err
+	}
+	return d, download(ctx, d)
+}
+
+// download makes the distribution in a temporary folder and renames it, so
+// that an interrupted run leaves nothing that looks complete.
+func download(ctx context.Context, d distribution) error {
+	cache := filepath.Dir(d.dir)
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(cache, "download-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+
+	pomFile := filepath.Join(tmp, "pom.xml")
+	if err := os.WriteFile(pomFile, pom, 0o644); err != nil {
+		return err
+	}
+	mvn := exec.CommandContext(ctx, "mvn", "-q", "-B", "-f", pomFile, "dependency:copy-dependencies",
+		"-DoutputDirectory="+filepath.Join(tmp, "libs"))
+	if out, err := mvn.CombinedOutput(); err != nil {
+		return fmt.Errorf("download Kafka with Maven: %w\n%s", err, out)
+	}
+
+	if err := format(ctx, distribution{tmp}); err != nil {
+		return err
+	}
+	return os.Rename(tmp, d.dir)
+}
+
+// format lets Kafka write the bootstrap records of a cluster: its features and
+// SCRAM users. It costs a JVM start, which clusters are spared this way.
+func format(ctx context.Context, d distribution) error {
+	logDir := filepath.Join(d.dir, "format")
+	config := filepath.Join(d.dir, "format.properties")
+	properties := properties{
+		"process.roles":                  "broker,controller",
+		"node.id":                        "1",
+		"controller.quorum.voters":       "1@127.0.0.1:9093",
+		"controller.listener.names":      "CONTROLLER",
+		"listeners":                      "PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093",
+		"listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+		"log.dirs":                       logDir,
+	}
+	if err := properties.writeFile(config); err != nil {
+		return err
+	}
+
+	args := append([]string{"kafka.tools.StorageTool", "format", "-t", newClusterID(), "-c", config}, scramArgs()...)
+	if out, err := d.java(ctx, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("format Kafka's storage: %w\n%s", err, out)
+	}
+	return os.Rename(filepath.Join(logDir, "bootstrap.checkpoint"), d.bootstrap())
+}
+
+func scramArgs() []string {
+	var args []string
+	for _, user := range []string{User, Guest} {
+		for _, mechanism := range []string{"SCRAM-SHA-256", "SCRAM-SHA-512"} {
+			args = append(args, "--add-scram", fmt.Sprintf("%s=[name=%s,password=%s]", mechanism, user, Password))
+		}
+	}
+	return args
+}
+
+// java is a short-lived JVM with Kafka's classes.
+func (d distribution) java(ctx context.Context, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, "java", append([]string{
+		"-Xmx256m",
+		"-XX:+UseSerialGC",
+		"-XX:TieredStopAtLevel=1",
+		"-XX:-UsePerfData",
+		"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+		"-cp", d.classpath(),
+	}, args...)...)
+}
+
+// cacheDir holds the distribution and the running clusters' data.
+func cacheDir() (string, error) {
+	base, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(base, "kafkax"), nil
+}

@@ -1,0 +1,139 @@
+package kafkatest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"testing"
+)
+
+// Available skips the test where no broker can be started, and says why: in
+// -short mode, or without Java or Maven. With CI=true in the environment a
+// missing program fails the test, so that CI never passes by skipping.
+func Available(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("real Kafka: not in -short mode")
+	}
+	err := available()
+	switch {
+	case err == nil:
+	case os.Getenv("CI") == "true":
+		t.Fatalf("real Kafka, which CI must test against: %v", err)
+	default:
+		t.Skipf("real Kafka: %v", err)
+	}
+}
+
+func available() error {
+	if !supported {
+		return errors.New("needs a Unix system")
+	}
+	if _, err := exec.LookPath("java"); err != nil {
+		return err
+	}
+	if _, ok, err := installed(); ok || err != nil {
+		return err
+	}
+	_, err := exec.LookPath("mvn")
+	return err
+}
+
+// Start runs a cluster for one test and stops it at the test's end. It skips
+// as [Available] does.
+func Start(t testing.TB, nodes int, opts ...Option) *Cluster {
+	t.Helper()
+	Available(t)
+	c, err := Run(nodes, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, n := range c.nodes {
+				t.Logf("the output of node %d ends:\n%s", n.id, n.tail())
+			}
+		}
+		if err := c.Stop(); err != nil {
+			t.Errorf("kafkatest: stop: %v", err)
+		}
+	})
+	return c
+}
+
+// The clusters that the tests of a binary share.
+var (
+	sharedOne   = shared{nodes: 1}
+	sharedThree = shared{nodes: MaxNodes}
+)
+
+type shared struct {
+	nodes int
+
+	mu      sync.Mutex
+	cluster *Cluster
+	err     error // of the start; it is not tried again
+}
+
+// Shared is the binary's one-node cluster, started by the first test that asks
+// for it and stopped by [M.Run] or [Close]. Tests use it in parallel, each with
+// its own topics and groups, and do not kill or freeze it. It keeps goroutines
+// of this package until then, which a test that looks for leaks ignores with
+// goleak.IgnoreCurrent. It skips as [Available] does.
+func Shared(t testing.TB) *Cluster {
+	t.Helper()
+	return sharedOne.get(t)
+}
+
+// SharedThree is [Shared] with three nodes.
+func SharedThree(t testing.TB) *Cluster {
+	t.Helper()
+	return sharedThree.get(t)
+}
+
+func (s *shared) get(t testing.TB) *Cluster {
+	t.Helper()
+	Available(t)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cluster == nil && s.err == nil {
+		s.cluster, s.err = Run(s.nodes)
+	}
+	if s.err != nil {
+		t.Fatal(s.err)
+	}
+	return s.cluster
+}
+
+func (s *shared) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cluster == nil {
+		return nil
+	}
+	cluster := s.cluster
+	s.cluster = nil
+	return cluster.Stop()
+}
+
+// Close stops the shared clusters. The next test that asks starts new ones.
+func Close() error { return errors.Join(sharedOne.close(), sharedThree.close()) }
+
+// M is a testing.M whose Run also stops the shared clusters.
+//
+//	func TestMain(m *testing.M) { os.Exit(kafkatest.M{M: m}.Run()) }
+//
+// Or, to look for leaks after that: goleak.VerifyTestMain(kafkatest.M{M: m}).
+type M struct{ *testing.M }
+
+// Run runs the tests and returns the exit code.
+func (m M) Run() int {
+	code := m.M.Run()
+	if err := Close(); err != nil {
+		fmt.Fprintln(os.Stderr, "kafkatest: stop:", err)
+		return max(code, 1)
+	}
+	return code
+}
