@@ -1,0 +1,354 @@
+package kafkax
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/metadata"
+	"github.com/segmentio/kafka-go/protocol/produce"
+	"github.com/segmentio/kafka-go/protocol/rawproduce"
+)
+
+const (
+	// retry.backoff.ms and retry.backoff.max.ms of the Java client.
+	deliveryBackoff    = 100 * time.Millisecond
+	deliveryBackoffMax = time.Second
+)
+
+// delivery is the kafka.RoundTripper under a Producer's kafka.Writer. All
+// retries are made here, where a try that may have reached the log can be told
+// from one that cannot, and the same bytes be sent again; the Writer makes one
+// attempt.
+//
+// A send ends within producer.delivery_timeout, and so does a lookup. The
+// context counts as well: the Writer makes one that ends after its WriteTimeout,
+// which therefore has to be longer.
+type delivery struct {
+	cfg     ProducerConfig
+	log     *loggers
+	explain func(error) error
+	routes  routes
+
+	retries atomic.Int64 // rounds of a batch after its first
+
+	life context.Context // ends with close
+	end  context.CancelCauseFunc
+
+	mu       sync.RWMutex
+	sessions map[partitionID]*producerSession
+}
+
+type partitionID struct {
+	topic     string
+	partition int32
+}
+
+func newDelivery(cfg ProducerConfig, d *dialer, log *loggers) *delivery {
+	connect := func(topics ...string) transport { return d.transport(topics...) }
+	return newDeliveryOver(cfg, connect, d.explain, log)
+}
+
+func newDeliveryOver(cfg ProducerConfig, connect func(topics ...string) transport,
+	explain func(error) error, log *loggers,
+) *delivery {
+	life, end := context.WithCancelCause(context.Background())
+	return &delivery{
+		cfg: cfg, log: log, explain: explain,
+		routes:   routes{connect: connect, byTopic: make(map[string]*route)},
+		sessions: make(map[partitionID]*producerSession),
+		life:     life, end: end,
+	}
+}
+
+// close ends every call under way, waits for it, and releases the connections.
+// A send whose request was in flight ends with ErrOutcomeUnknown, any other
+// with ErrClosed. Safe to call twice.
+func (d *delivery) close() {
+	d.routes.shut()
+	d.end(ErrClosed)
+	d.routes.drain()
+}
+
+// RoundTrip is safe for concurrent use. What is neither a send nor the lookup
+// of a topic is passed on once.
+func (d *delivery) RoundTrip(ctx context.Context, addr net.Addr, req kafka.Request) (kafka.Response, error) {
+	switch req := req.(type) {
+	case *produce.Request:
+		if req.TransactionalID == "" {
+			return d.produce(ctx, addr, req)
+		}
+	case *metadata.Request:
+		if len(req.TopicNames) == 1 {
+			return d.lookup(ctx, addr, req)
+		}
+	}
+	r, err := d.routes.acquire("")
+	if err != nil {
+		return nil, err
+	}
+	defer d.routes.release(r)
+	ctx, cancel := d.bound(ctx)
+	defer cancel()
+	return d.once(ctx, r, addr, req, d.cfg.ReadTimeout)
+}
+
+// produce delivers the batch of each partition on its own. kafka.Writer sends
+// one at a time. Of several, those that failed are named by the error, and the
+// others were acknowledged.
+func (d *delivery) produce(ctx context.Context, addr net.Addr, req *produce.Request) (kafka.Response, error) {
+	ctx, cancel := d.bound(ctx)
+	defer cancel()
+
+	res := &produce.Response{Topics: make([]produce.ResponseTopic, len(req.Topics))}
+	var (
+		wg       sync.WaitGroup
+		mu       sync.Mutex
+		refused  []error // the response tells them too
+		problems []error // nothing but the error can tell them
+	)
+	for i := range req.Topics {
+		topic := &req.Topics[i]
+		answers := make([]produce.ResponsePartition, len(topic.Partitions))
+		res.Topics[i] = produce.ResponseTopic{Topic: topic.Topic, Partitions: answers}
+		for j := range topic.Partitions {
+			deliver := func() {
+				answer, throttle, err := d.deliver(ctx, addr, topic.Topic, &topic.Partitions[j], req.Acks)
+				mu.Lock()
+				defer mu.Unlock()
+				answers[j] = answer
+				res.ThrottleTimeMs = max(res.ThrottleTimeMs, throttle)
+				if err != nil {
+					problems = append(problems, err)
+				} else if answer.ErrorCode != 0 {
+					refused = append(refused, fmt.Errorf("%s[%d]: %w", topic.Topic, answer.Partition, coded(answer.ErrorCode)))
+				}
+			}
+			if len(req.Topics) == 1 && len(topic.Partitions) == 1 {
+				deliver()
+			} else {
+				wg.Go(deliver)
+			}
+		}
+	}
+	wg.Wait()
+
+	switch {
+	case len(problems) == 1 && len(refused) == 0:
+		return nil, problems[0]
+	case len(problems) > 0:
+		return nil, errors.Join(append(problems, refused...)...)
+	case req.Acks == int16(kafka.RequireNone):
+		return nil, nil //nolint:nilnil // as from kafka.Transport: there is no answer
+	}
+	return res, nil
+}
+
+// deliver sends one partition's records until they are acknowledged, refused
+// (which the answer says), or given up (an error).
+func (d *delivery) deliver(ctx context.Context, addr net.Addr, topic string, p *produce.RequestPartition, acks int16,
+) (answer produce.ResponsePartition, throttle int32, err error) {
+	b, err := newBatch(topic, p, acks)
+	if err != nil {
+		return answer, 0, err
+	}
+	r, err := d.routes.acquire(topic)
+	if err != nil {
+		return answer, 0, err
+	}
+	defer d.routes.release(r)
+
+	s := d.session(topic, p.Partition)
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return answer, 0, b.undelivered(ending(ctx, nil))
+	}
+
+	for round := 1; ; round++ {
+		answer, throttle, v := d.try(ctx, addr, r, s, b)
+		if v.stored {
+			s.advance(b.count)
+			return answer, throttle, nil
+		}
+		if v.session != keepSession {
+			d.restart(s, b, v.session)
+			v.retry = !b.inDoubt
+		}
+		b.inDoubt = b.inDoubt || v.inDoubt
+
+		switch {
+		case ctx.Err() != nil:
+			return answer, 0, giveUp(s, b, ending(ctx, b.last))
+		case !v.retry && !b.inDoubt && answer.ErrorCode != 0:
+			return answer, throttle, nil // its sequence was not used up
+		case !v.retry:
+			return answer, 0, giveUp(s, b, b.last)
+		case d.cfg.MaxAttempts > 0 && b.tries >= d.cfg.MaxAttempts:
+			return answer, 0, giveUp(s, b, fmt.Errorf("producer.max_attempts used up: %w", b.last))
+		}
+
+		d.log.infof("%s[%d]: try %d: %v; trying again", b.topic, b.partition, round, b.last)
+		if !pause(ctx, round) {
+			return answer, 0, giveUp(s, b, ending(ctx, b.last))
+		}
+		d.retries.Add(1)
+	}
+}
+
+// try makes one request, and ahead of a session's first the one for its
+// producer id, which is no attempt. What went wrong is in b.last.
+func (d *delivery) try(ctx context.Context, addr net.Addr, r *route, s *producerSession, b *batch,
+) (answer produce.ResponsePartition, throttle int32, v verdict) {
+	if d.cfg.Idempotent && b.acks == int16(kafka.RequireAll) && !b.stamped {
+		err := s.begin(func(req kafka.Request) (kafka.Response, error) {
+			return d.once(ctx, r, addr, req, d.cfg.ReadTimeout)
+		})
+		if err != nil {
+			b.note(ctx, err)
+			return answer, 0, verdict{retry: IsRetryable(err)}
+		}
+		b.stamp(s)
+	}
+
+	b.tries++
+	out := newOutgoing(b.records)
+	res, err := d.once(ctx, r, addr, &rawproduce.Request{
+		Acks:    b.acks,
+		Timeout: int32(min(d.cfg.WriteTimeout.Milliseconds()/2, math.MaxInt32)), // the other half is for the way
+		Topics: []rawproduce.RequestTopic{{
+			Topic: b.topic,
+			Partitions: []rawproduce.RequestPartition{{
+				Partition: b.partition,
+				RecordSet: protocol.RawRecordSet{Reader: out},
+			}},
+		}},
+	}, d.cfg.WriteTimeout)
+	if unsent := out.revoke(); err != nil && unsent {
+		b.note(ctx, err)
+		return answer, 0, verdict{retry: IsRetryable(err)}
+	}
+	if b.acks == int16(kafka.RequireNone) {
+		b.note(ctx, err)
+		return answer, 0, verdict{stored: err == nil, inDoubt: err != nil}
+	}
+	if err == nil {
+		answer, throttle, err = b.answerIn(res)
+	}
+	if err != nil {
+		b.note(ctx, err)
+		return answer, 0, verdict{retry: true, inDoubt: true}
+	}
+
+	v = judge(kafka.Error(answer.ErrorCode), b.inDoubt)
+	if !v.stored {
+		b.note(ctx, coded(answer.ErrorCode))
+	} else if answer.ErrorCode != 0 {
+		// Stored, nobody knows where: make every offset negative that the
+		// Writer counts up from here.
+		answer.ErrorCode, answer.ErrorMessage, answer.BaseOffset = 0, "", -int64(b.count)
+	}
+	return answer, throttle, v
+}
+
+// restart gives a session up whose place the broker does not know. The batch
+// gets a new stamp with its next try, if it may have one.
+func (d *delivery) restart(s *producerSession, b *batch, change sessionChange) {
+	d.log.errorf("%s[%d]: the broker does not know producer %d, epoch %d, sequence %d: %v. "+
+		"An unclean leader election may have lost messages it had acknowledged, or retention or deletion took them; going on with a new sequence",
+		b.topic, b.partition, s.id, s.epoch, s.next, b.last)
+	if change == renewSession {
+		s.renew()
+	} else {
+		s.bump()
+	}
+	b.stamped = false
+}
+
+// giveUp is the end of a batch that was neither acknowledged nor refused.
+func giveUp(s *producerSession, b *batch, why error) error {
+	if b.inDoubt && b.stamped {
+		s.bump() // nobody knows which sequence the log expects next
+	}
+	return b.undelivered(why)
+}
+
+// once is a single request. It always has a deadline: without one
+// kafka.Transport waits for a silent broker for ever, even after ctx ended.
+func (d *delivery) once(ctx context.Context, t kafka.RoundTripper, addr net.Addr, req kafka.Request, timeout time.Duration,
+) (kafka.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	res, err := t.RoundTrip(ctx, addr, req)
+	if err != nil {
+		err = d.explain(err)
+	}
+	return res, err
+}
+
+func (d *delivery) session(topic string, partition int32) *producerSession {
+	id := partitionID{topic, partition}
+	d.mu.RLock()
+	s := d.sessions[id]
+	d.mu.RUnlock()
+	if s != nil {
+		return s
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s = d.sessions[id]; s == nil {
+		s = newProducerSession()
+		d.sessions[id] = s
+	}
+	return s
+}
+
+var errDeliveryTimeout = fmt.Errorf("producer.delivery_timeout has passed (%w)", context.DeadlineExceeded)
+
+// bound ends with the caller's context, with the delivery timeout, or with
+// close; context.Cause says with which.
+func (d *delivery) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, end := context.WithCancelCause(ctx)
+	unlink := context.AfterFunc(d.life, func() { end(ErrClosed) })
+	ctx, cancel := context.WithTimeoutCause(ctx, d.cfg.DeliveryTimeout, errDeliveryTimeout)
+	return ctx, func() {
+		unlink()
+		cancel()
+		end(nil)
+	}
+}
+
+// ending says why ctx ended, and what was wrong until then.
+func ending(ctx context.Context, last error) error {
+	cause := context.Cause(ctx)
+	if last == nil || errors.Is(last, ctx.Err()) {
+		return cause
+	}
+	return fmt.Errorf("%w, and before: %w", cause, last)
+}
+
+// pause waits before the next try; false if ctx ended first.
+func pause(ctx context.Context, tries int) bool {
+	wait := deliveryBackoffMax
+	if shift := tries - 1; shift < 4 {
+		wait = min(deliveryBackoff<<shift, deliveryBackoffMax)
+	}
+	wait += rand.N(wait/5) - wait/10 // so that clients do not come back in step
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,304 @@
+package kafkax
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math"
+	"sync/atomic"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/initproducerid"
+	"github.com/segmentio/kafka-go/protocol/produce"
+)
+
+// A broker stores a batch once, however often it arrives, if the batch names
+// its producer (an id and an epoch) and its place in that producer's sequence
+// for the partition. So a batch is encoded once, stamped once, and every try
+// sends the same bytes.
+//
+// producerSession is that identity for one partition. Each partition has a
+// producer id of its own: a reset then concerns one partition and waits for
+// nobody, where one id for all would have to bring every other partition to
+// rest first. It costs one small request when a partition is first written
+// to; what the broker remembers is kept by partition in either case.
+type producerSession struct {
+	// turn holds one token. Who has it owns the fields below and may have a
+	// batch in flight: a second one could overtake it.
+	turn chan struct{}
+
+	id    int64 // noProducer until the first batch
+	epoch int16
+	next  int32 // sequence of the next record
+}
+
+const noProducer = -1
+
+func newProducerSession() *producerSession {
+	return &producerSession{turn: make(chan struct{}, 1), id: noProducer}
+}
+
+// advance moves past n stored records. Sequences run from 0 to 2^31-1 and
+// start again.
+func (s *producerSession) advance(n int32) {
+	s.next = int32((int64(s.next) + int64(n)) & math.MaxInt32)
+}
+
+// bump restarts the sequence under the next epoch, without asking the broker
+// (KIP-360). Once a batch of the new epoch is in the log, a straggler of the
+// old one, say from the socket buffer of a broker that was frozen, is refused:
+// that is why an abandoned batch ends with a bump and not with a new id.
+func (s *producerSession) bump() {
+	if s.epoch == math.MaxInt16 {
+		s.renew()
+		return
+	}
+	s.epoch++
+	s.next = 0
+}
+
+// renew forgets the id; the next try asks for another one.
+func (s *producerSession) renew() { s.id, s.epoch, s.next = noProducer, 0, 0 }
+
+// verdict is what one try means for its batch.
+type verdict struct {
+	stored  bool // acknowledged
+	retry   bool
+	inDoubt bool // this try may have put the batch into the log
+	session sessionChange
+}
+
+// sessionChange is set when the broker does not know the session's place. This
+// try has stored nothing then. If no earlier one may have, the batch is stamped
+// anew and sent again; otherwise a second stamp could double it.
+type sessionChange int
+
+const (
+	keepSession sessionChange = iota
+	bumpSession
+	renewSession
+)
+
+// judge reads the answer to one try; inDoubt says that an earlier one may have
+// reached the log.
+func judge(code kafka.Error, inDoubt bool) verdict {
+	switch code {
+	case 0:
+		return verdict{stored: true}
+
+	case kafka.DuplicateSequenceNumber:
+		// The batch is in the log, from a try whose answer was lost. Without
+		// such a try the sequence belongs to somebody else's batch: the id was
+		// given out twice, and success would be a silent loss.
+		if inDoubt {
+			return verdict{stored: true}
+		}
+		return verdict{retry: true, session: renewSession}
+
+	case kafka.OutOfOrderSequenceNumber:
+		// The log ends before our last acknowledged batch (an unclean leader
+		// election lost it), or the topic was deleted and made again.
+		return verdict{retry: true, session: bumpSession}
+
+	case kafka.UnknownProducerId:
+		// Brokers before 2.5 say so when retention took all that this producer
+		// wrote. Newer ones accept any sequence then, and nothing is to be done.
+		return verdict{retry: true, session: bumpSession}
+
+	case kafka.InvalidProducerEpoch, kafka.ProducerFenced, kafka.InvalidProducerIDMapping:
+		// Somebody wrote with our id and a later epoch (KIP-588 renamed the
+		// second code to the first), or the id is not the cluster's. It was
+		// ours alone, so it is given up.
+		return verdict{retry: true, session: renewSession}
+
+	case kafka.UnknownTopicOrPartition, kafka.NotEnoughReplicas, kafka.InvalidMessage, kafka.ThrottlingQuotaExceeded:
+		// All of these are found before the broker appends.
+		return verdict{retry: true}
+
+	case kafka.Unknown:
+		// Anything may have gone wrong, at any point. Like the Java client, not
+		// retried: it tends to come again.
+		return verdict{inDoubt: true}
+	}
+	// A leader that steps down while it waits for its followers answers
+	// NOT_LEADER after it appended; so the other retriable codes leave doubt.
+	retry := isRetriableCode(code)
+	return verdict{retry: retry, inDoubt: retry}
+}
+
+// batch is one partition's share of a produce request.
+type batch struct {
+	topic     string
+	partition int32
+	acks      int16
+
+	records []byte // as every try sends them, behind their 4-byte size
+	count   int32
+	stamped bool
+
+	tries   int   // requests made
+	inDoubt bool  // some try may have reached the log
+	last    error // why the last try failed
+}
+
+// Where a version 2 record batch, behind its size, keeps what a stamp changes;
+// the checksum covers everything from the attributes on.
+const (
+	checksumAt   = 4 + 17
+	attributesAt = 4 + 21
+	producerAt   = 4 + 43
+	epochAt      = 4 + 51
+	sequenceAt   = 4 + 53
+	countAt      = 4 + 57
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// newBatch encodes the records. Those without a timestamp get the time of now,
+// and keep it through all tries.
+func newBatch(topic string, p *produce.RequestPartition, acks int16) (*batch, error) {
+	records := p.RecordSet
+	records.Version = 2
+	var buf bytes.Buffer
+	if _, err := records.WriteTo(&buf); err != nil {
+		return nil, fmt.Errorf("%s[%d]: %w", topic, p.Partition, err)
+	}
+	b := &batch{topic: topic, partition: p.Partition, acks: acks, records: buf.Bytes()}
+	b.count = int32(binary.BigEndian.Uint32(b.records[countAt:]))
+	return b, nil
+}
+
+// stamp writes the session's identity and place into the batch. It must not be
+// called while bytes stamped before may still be on their way.
+func (b *batch) stamp(s *producerSession) {
+	binary.BigEndian.PutUint64(b.records[producerAt:], uint64(s.id))
+	binary.BigEndian.PutUint16(b.records[epochAt:], uint16(s.epoch))
+	binary.BigEndian.PutUint32(b.records[sequenceAt:], uint32(s.next))
+	binary.BigEndian.PutUint32(b.records[checksumAt:], crc32.Checksum(b.records[attributesAt:], castagnoli))
+	b.stamped = true
+}
+
+// answerIn finds the batch's answer in a response.
+func (b *batch) answerIn(res kafka.Response) (answer produce.ResponsePartition, throttle int32, err error) {
+	r, ok := res.(*produce.Response)
+	if !ok {
+		return answer, 0, fmt.Errorf("produce request answered with %T", res)
+	}
+	for i := range r.Topics {
+		for _, p := range r.Topics[i].Partitions {
+			if r.Topics[i].Topic == b.topic && p.Partition == b.partition {
+				return p, r.ThrottleTimeMs, nil
+			}
+		}
+	}
+	return answer, 0, errors.New("the partition is missing in the answer")
+}
+
+// note keeps a try's error. That of a try cut off by the end of ctx says
+// nothing, and would hide the one before.
+func (b *batch) note(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		b.last = err
+	}
+}
+
+// undelivered is the error of a batch that is given up.
+func (b *batch) undelivered(why error) error {
+	if !b.inDoubt {
+		return fmt.Errorf("%s[%d]: not written, %d tries: %w", b.topic, b.partition, b.tries, why)
+	}
+	if errors.Is(why, ErrClosed) {
+		// ErrClosed promises that nothing was sent.
+		return fmt.Errorf("%w: %s[%d], %d tries: closed before the answer", ErrOutcomeUnknown, b.topic, b.partition, b.tries)
+	}
+	return fmt.Errorf("%w: %s[%d], %d tries: %w", ErrOutcomeUnknown, b.topic, b.partition, b.tries, why)
+}
+
+// outgoing is the bytes of one try. It knows whether the connection has taken
+// them, and after revoke it never gives them out: so a try that ended before
+// is known not to have been sent, although kafka.Transport may still be
+// dialling for it.
+type outgoing struct {
+	records *bytes.Reader
+	state   atomic.Int32
+}
+
+const (
+	outgoingWaits = iota
+	outgoingTaken
+	outgoingRevoked
+)
+
+var errRevoked = errors.New("the try has ended")
+
+func newOutgoing(records []byte) *outgoing {
+	return &outgoing{records: bytes.NewReader(records)}
+}
+
+// take and revoke exclude each other; revoke says whether it came first.
+func (o *outgoing) take() bool {
+	return o.state.CompareAndSwap(outgoingWaits, outgoingTaken) || o.state.Load() == outgoingTaken
+}
+
+func (o *outgoing) revoke() bool { return o.state.CompareAndSwap(outgoingWaits, outgoingRevoked) }
+
+func (o *outgoing) Read(p []byte) (int, error) {
+	if !o.take() {
+		return 0, errRevoked
+	}
+	return o.records.Read(p)
+}
+
+// WriteTo spares io.Copy its own buffer.
+func (o *outgoing) WriteTo(w io.Writer) (int64, error) {
+	if !o.take() {
+		return 0, errRevoked
+	}
+	return o.records.WriteTo(w)
+}
+
+// initProducerID is kafka-go's request without its Transaction method. With
+// it, kafka.Transport would look for a transaction coordinator first, which
+// makes the cluster create __transaction_state; any broker gives out ids.
+type initProducerID initproducerid.Request
+
+func (*initProducerID) ApiKey() protocol.ApiKey { return protocol.InitProducerId }
+
+// begin gets the session an id if it has none.
+func (s *producerSession) begin(ask func(kafka.Request) (kafka.Response, error)) error {
+	if s.id != noProducer {
+		return nil
+	}
+	// Zero values would mean: go on as producer 0.
+	res, err := ask(&initProducerID{ProducerID: noProducer, ProducerEpoch: -1})
+	if err != nil {
+		return fmt.Errorf("asking for a producer id: %w", err)
+	}
+	r, ok := res.(*initproducerid.Response)
+	switch {
+	case !ok:
+		return fmt.Errorf("asking for a producer id: answered with %T", res)
+	case kafka.Error(r.ErrorCode) == kafka.ClusterAuthorizationFailed:
+		return fmt.Errorf("asking for a producer id (allow IdempotentWrite on the cluster, or set producer.idempotent to false): %w",
+			coded(r.ErrorCode))
+	case r.ErrorCode != 0:
+		return fmt.Errorf("asking for a producer id: %w", coded(r.ErrorCode))
+	case r.ProducerID < 0:
+		return fmt.Errorf("asking for a producer id: got %d", r.ProducerID)
+	}
+	s.id, s.epoch, s.next = r.ProducerID, r.ProducerEpoch, 0
+	return nil
+}
+
+// coded makes an error of a broker's code; a refusal also matches its sentinel.
+func coded(code int16) error {
+	if sentinel := refusal(kafka.Error(code)); sentinel != nil {
+		return fmt.Errorf("%w: %w", sentinel, kafka.Error(code))
+	}
+	return kafka.Error(code)
+}

@@ -1,0 +1,150 @@
+package kafkax
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/metadata"
+)
+
+func topicAnswer(topic string, code kafka.Error) kafka.Response {
+	return &metadata.Response{Topics: []metadata.ResponseTopic{{
+		Name: topic, ErrorCode: int16(code), Partitions: make([]metadata.ResponsePartition, 4),
+	}}}
+}
+
+func TestP4_Lookup(t *testing.T) {
+	t.Parallel()
+	type answer struct {
+		code kafka.Error
+		err  error
+	}
+	tests := []struct {
+		name    string
+		answers []answer // the last one repeats
+		want    error
+		lookups int
+		within  time.Duration
+	}{
+		{name: "known", answers: []answer{{}}, lookups: 1},
+		{name: "just made", answers: []answer{{code: kafka.UnknownTopicOrPartition}, {code: kafka.LeaderNotAvailable}, {}}, lookups: 3, within: time.Second},
+		{name: "brokers are down", answers: []answer{{err: syscall.ECONNREFUSED}, {err: context.DeadlineExceeded}, {}}, lookups: 3, within: time.Second},
+		{name: "missing", answers: []answer{{code: kafka.UnknownTopicOrPartition}}, want: kafka.UnknownTopicOrPartition, within: missingTopicPatience + 2*time.Second},
+		{name: "forbidden", answers: []answer{{code: kafka.TopicAuthorizationFailed}}, want: ErrAuthorization, lookups: 1},
+		{name: "login refused", answers: []answer{{err: kafka.SASLAuthenticationFailed}}, want: kafka.SASLAuthenticationFailed, lookups: 1},
+		{name: "down for good", answers: []answer{{err: syscall.ECONNREFUSED}}, want: syscall.ECONNREFUSED, within: 2 * time.Minute},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				d, broker := scriptedDelivery(t, testDeliveryConfig())
+				broker.lookup = func(n int) (kafka.Response, error) {
+					a := tt.answers[min(n, len(tt.answers))-1]
+					if a.err != nil {
+						return nil, a.err
+					}
+					return topicAnswer("orders", a.code), nil
+				}
+				start := time.Now()
+				res, err := d.RoundTrip(t.Context(), testAddr, &metadata.Request{TopicNames: []string{"orders"}})
+				if took := time.Since(start); took > tt.within {
+					t.Errorf("took %s, want at most %s", took, tt.within)
+				}
+				if !errors.Is(err, tt.want) || errors.Is(err, ErrOutcomeUnknown) {
+					t.Errorf("error %v, want %v", err, tt.want)
+				}
+				if err != nil && !strings.Contains(err.Error(), `"orders"`) {
+					t.Errorf("error %q does not name the topic", err)
+				}
+				if err == nil && len(res.(*metadata.Response).Topics[0].Partitions) != 4 {
+					t.Errorf("answer %+v", res)
+				}
+				if tt.lookups > 0 && broker.lookups != tt.lookups {
+					t.Errorf("%d lookups, want %d", broker.lookups, tt.lookups)
+				}
+			})
+		})
+	}
+}
+
+func TestP3_ContextEndsALookup(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d, broker := scriptedDelivery(t, testDeliveryConfig())
+		broker.lookup = func(int) (kafka.Response, error) { return nil, syscall.ECONNREFUSED }
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		start := time.Now()
+		_, err := d.RoundTrip(ctx, testAddr, &metadata.Request{TopicNames: []string{"orders"}})
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("error %v, want the context's and the broker's", err)
+		}
+		if time.Since(start) != 300*time.Millisecond {
+			t.Errorf("took %s, want 300ms", time.Since(start))
+		}
+	})
+}
+
+func TestRoutes_OneTransportATopicUntilItIsIdle(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d, broker := scriptedDelivery(t, testDeliveryConfig())
+		use := func(topic string) {
+			t.Helper()
+			if _, err := d.RoundTrip(t.Context(), testAddr, testBatch(topic, 0, kafka.RequireAll, "a")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, topic := range []string{"a", "b", "a", "b"} {
+			use(topic)
+		}
+		time.Sleep(routeIdle - time.Second) // synctest's time
+		use("b")
+		time.Sleep(2 * time.Second)
+		use("c") // sweeps a, which nobody used, and not b
+		if broker.closed != 1 {
+			t.Errorf("%d transports released, want 1", broker.closed)
+		}
+		use("a")
+		use("b")
+		want := [][]string{{"a"}, {"b"}, {"c"}, {"a"}}
+		if !slices.EqualFunc(broker.opened, want, slices.Equal) {
+			t.Errorf("opened %v, want %v", broker.opened, want)
+		}
+		if got := broker.stamps(); got[len(got)-2] != (stamp{100, 0, 2}) {
+			t.Errorf("topic a went on with %v, want its old sequence", got[len(got)-2])
+		}
+	})
+}
+
+func TestRoutes_KeepsWhatIsInUse(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testDeliveryConfig()
+		cfg.DeliveryTimeout, cfg.WriteTimeout = 3*routeIdle, 2*routeIdle
+		d, broker := scriptedDelivery(t, cfg, hangs)
+		sent := make(chan error, 1)
+		go func() {
+			_, err := sendBatch(t.Context(), d, "a")
+			sent <- err
+		}()
+		time.Sleep(routeIdle + time.Second) // synctest's time
+		if _, err := d.RoundTrip(t.Context(), testAddr, testBatch("other", 0, kafka.RequireAll, "b")); err != nil {
+			t.Fatal(err)
+		}
+		if broker.closed != 0 {
+			t.Error("the transport of a send under way was released")
+		}
+		if err := <-sent; err != nil {
+			t.Error(err)
+		}
+	})
+}
