@@ -1,0 +1,301 @@
+package kafkax
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/segmentio/kafka-go"
+)
+
+// Headers of a dead letter, all plain UTF-8 text. Key, value, timestamp and the
+// other headers are those of the original message.
+//
+// A message that comes from a dead letter topic and is dead-lettered again
+// keeps the four original headers it has: they name where it was first read.
+const (
+	HeaderOriginalTopic     = "kafkax-original-topic"
+	HeaderOriginalPartition = "kafkax-original-partition"
+	HeaderOriginalOffset    = "kafkax-original-offset"
+	HeaderOriginalTimestamp = "kafkax-original-timestamp" // RFC 3339 in UTC, milliseconds; empty if it had none
+	HeaderConsumerGroup     = "kafkax-consumer-group"     // empty without a group
+	HeaderError             = "kafkax-error"              // cut to 4 KiB
+	HeaderErrorType         = "kafkax-error-type"         // a Go type: "*json.SyntaxError"
+	HeaderAttempts          = "kafkax-attempts"           // how often the handler was called
+	HeaderFailedAt          = "kafkax-failed-at"          // RFC 3339 in UTC, milliseconds
+)
+
+// DLQWriter takes dead letters instead of kafkax's own writer; see
+// [WithDLQWriter]. [Producer] and [kafka.Writer] implement it.
+//
+// A nil error says that the dead letter is stored: the original is committed
+// then. So a kafka.Writer needs RequiredAcks set, as its zero value waits for
+// no broker, and must not be Async. Any error, and a panic, is retried with
+// backoff until ctx ends, and the message's partition waits. WriteMessages must
+// return soon after ctx ends, and is called by several goroutines at once.
+//
+// The Topic of a dead letter is the configured dead letter topic. Without one
+// it is empty, and the writer must have its own; a kafka.Writer refuses both.
+// Partition and Offset are not set. kafkax never closes a DLQWriter.
+type DLQWriter interface {
+	WriteMessages(ctx context.Context, msgs ...kafka.Message) error
+}
+
+const (
+	maxErrorHeader  = 4 << 10
+	headerTimestamp = "2006-01-02T15:04:05.000Z07:00"
+)
+
+// deadLetter makes the dead letter of a message that the handler failed with
+// err. The caller sets its Topic.
+func deadLetter(msg kafka.Message, group string, err error, attempts int, failedAt time.Time) kafka.Message {
+	kept, origin := splitHeaders(msg.Headers)
+	if len(origin) == 0 {
+		origin = []kafka.Header{
+			textHeader(HeaderOriginalTopic, msg.Topic),
+			textHeader(HeaderOriginalPartition, strconv.Itoa(msg.Partition)),
+			textHeader(HeaderOriginalOffset, strconv.FormatInt(msg.Offset, 10)),
+			textHeader(HeaderOriginalTimestamp, headerTime(msg.Time)),
+		}
+	}
+	return kafka.Message{
+		Key:   msg.Key,
+		Value: msg.Value,
+		Time:  msg.Time,
+		Headers: append(append(kept, origin...),
+			textHeader(HeaderConsumerGroup, group),
+			textHeader(HeaderError, fmt.Sprint(err)), // unlike err.Error, it survives a nil pointer in err
+			textHeader(HeaderErrorType, fmt.Sprintf("%T", meaningful(err))),
+			textHeader(HeaderAttempts, strconv.Itoa(attempts)),
+			textHeader(HeaderFailedAt, headerTime(failedAt)),
+		),
+	}
+}
+
+// splitHeaders copies a message's headers into those of others and its first
+// origin. The latter is empty if it does not name a topic: then what else
+// there is of it says nothing. Headers of an earlier failure are left out.
+func splitHeaders(headers []kafka.Header) (kept, origin []kafka.Header) {
+	kept = make([]kafka.Header, 0, len(headers)+9)
+	named := false
+	for _, h := range headers {
+		switch h.Key {
+		case HeaderOriginalTopic, HeaderOriginalPartition, HeaderOriginalOffset, HeaderOriginalTimestamp:
+			if !slices.ContainsFunc(origin, func(o kafka.Header) bool { return o.Key == h.Key }) {
+				origin = append(origin, h)
+			}
+			named = named || h.Key == HeaderOriginalTopic
+		case HeaderConsumerGroup, HeaderError, HeaderErrorType, HeaderAttempts, HeaderFailedAt:
+		default:
+			kept = append(kept, h)
+		}
+	}
+	if !named {
+		origin = nil
+	}
+	return kept, origin
+}
+
+// textHeader makes the value valid UTF-8 of at most 4 KiB, whole runes.
+func textHeader(key, value string) kafka.Header {
+	value = strings.ToValidUTF8(value, string(utf8.RuneError))
+	if len(value) > maxErrorHeader {
+		end := maxErrorHeader
+		for !utf8.RuneStart(value[end]) {
+			end--
+		}
+		value = value[:end]
+	}
+	return kafka.Header{Key: key, Value: []byte(value)}
+}
+
+func headerTime(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(headerTimestamp)
+}
+
+// meaningful takes off what only adds text or a mark: fmt.Errorf's %w,
+// errors.Join (the first error stands for all) and [Permanent].
+func meaningful(err error) error {
+	for {
+		inner := unwrapStandard(err)
+		if inner == nil {
+			return err
+		}
+		err = inner
+	}
+}
+
+// unwrapStandard returns what a mark, or a wrapper of package fmt or errors,
+// holds; nil for every other error, and for a wrapper made of nil.
+func unwrapStandard(err error) error {
+	if mark, ok := err.(*permanentError); ok { //nolint:errorlint // one layer at a time
+		return mark.error
+	}
+	t := reflect.TypeOf(err)
+	if t == nil || t.Kind() != reflect.Pointer {
+		return nil
+	}
+	if path := t.Elem().PkgPath(); path != "fmt" && path != "errors" {
+		return nil
+	}
+	switch e := err.(type) { //nolint:errorlint // one layer at a time
+	case interface{ Unwrap() error }:
+		return e.Unwrap()
+	case interface{ Unwrap() []error }:
+		if inner := e.Unwrap(); len(inner) > 0 {
+			return inner[0]
+		}
+	}
+	return nil
+}
+
+// deadLetterRetry is how a dead letter that was not written is tried again, for
+// ever.
+var deadLetterRetry = RetryConfig{
+	InitialBackoff: 100 * time.Millisecond,
+	MaxBackoff:     10 * time.Second,
+	Multiplier:     2,
+	Jitter:         0.2,
+}
+
+// deadLetterWriter writes the dead letters of one loop. It is safe for
+// concurrent use.
+type deadLetterWriter struct {
+	group  string
+	topic  string // empty if writer has its own
+	writer DLQWriter
+	log    *loggers
+}
+
+// write returns nil when the dead letter is acknowledged. Until then it blocks,
+// and so does the message's partition: its offset may not be committed. Each
+// failed try is logged and passed to failed. Ctx bounds a try; once stopping
+// ends, the try under way is the last. Without success write returns a
+// [DeadLetterError].
+//
+// A try that failed may have stored the dead letter all the same: the topic has
+// it at least once.
+func (w *deadLetterWriter) write(ctx, stopping context.Context, msg kafka.Message, handlerErr error, attempts int, failed func(error)) error {
+	handlerErr, _ = unmark(handlerErr)
+	dead := deadLetter(msg, w.group, handlerErr, attempts, time.Now())
+	dead.Topic = w.topic
+
+	var writeErr, cause error
+	for try := 1; cause == nil; try++ {
+		if ctx.Err() == nil {
+			if writeErr = w.try(ctx, dead); writeErr == nil {
+				return nil
+			}
+		}
+		if ctx.Err() != nil {
+			cause = context.Cause(ctx) // it may be why the try failed, and is returned with it
+			break
+		}
+		err := fmt.Errorf("%s: dead letter not written, try %d: %w", at(msg.Topic, msg.Partition, msg.Offset), try, writeErr)
+		w.log.errorf("%v", err)
+		failed(err)
+		cause = deadLetterRetry.wait(stopping, try)
+	}
+
+	switch {
+	case writeErr == nil:
+		writeErr = cause
+	case !errors.Is(writeErr, cause):
+		writeErr = fmt.Errorf("%w (%w)", writeErr, cause)
+	}
+	return &DeadLetterError{
+		Topic:      msg.Topic,
+		Partition:  msg.Partition,
+		Offset:     msg.Offset,
+		DLQTopic:   w.topic,
+		HandlerErr: handlerErr,
+		WriteErr:   writeErr,
+	}
+}
+
+// try turns a panic of a caller's writer into an error: it runs on kafkax's
+// goroutine, where it would end the process.
+func (w *deadLetterWriter) try(ctx context.Context, dead kafka.Message) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return w.writer.WriteMessages(ctx, dead)
+}
+
+// deadLetterTopic owns the producer behind consumer.dlq_topic. The zero value
+// is ready; a Consumer has one.
+type deadLetterTopic struct {
+	mu       sync.Mutex
+	producer *Producer
+	closed   bool
+}
+
+// open makes the producer on the first call and returns it on every one, for
+// any dead letter topic. A loop calls it as it starts: that dials nothing, and
+// shows what is wrong before the first message fails. It returns [ErrClosed]
+// after close.
+func (d *deadLetterTopic) open(cfg ConnectionConfig, log *loggers) (DLQWriter, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil, ErrClosed
+	}
+	if d.producer == nil {
+		p, err := newProducer(deadLetterProducerConfig(cfg), log)
+		if err != nil {
+			return nil, fmt.Errorf("dead letter producer: %w", err)
+		}
+		d.producer = p
+	}
+	return d.producer, nil
+}
+
+// close sends what is under way, bounded by ctx. It is called after the loops
+// have ended; again, or before open, it does nothing.
+func (d *deadLetterTopic) close(ctx context.Context) error {
+	d.mu.Lock()
+	p := d.producer
+	d.producer, d.closed = nil, true
+	d.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	return p.GracefulShutdown(ctx)
+}
+
+// deadLetterProducerConfig takes nothing from the producer.* keys: what an
+// application sends, and how safely, says nothing about its dead letters. The
+// topic is on each message.
+func deadLetterProducerConfig(cfg ConnectionConfig) ProducerConfig {
+	return ProducerConfig{
+		ConnectionConfig: cfg,
+		// One record a batch, of any size: the broker alone decides what is too
+		// large, and one that is must not keep its neighbors out.
+		BatchSize:    1,
+		BatchBytes:   math.MaxInt32,
+		BatchTimeout: time.Millisecond,
+		RequiredAcks: AcksAll,
+		Idempotent:   true,
+		// Longer than a leader's election takes, and short, as only a try that
+		// ends shows: the next one follows anyway.
+		DeliveryTimeout: 30 * time.Second,
+		Compression:     CompressionSnappy,
+		Balancer:        BalancerMurmur2,
+		WriteTimeout:    10 * time.Second,
+		ReadTimeout:     10 * time.Second,
+	}
+}

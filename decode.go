@@ -1,0 +1,181 @@
+package kafkax
+
+import (
+	"cmp"
+	"errors"
+	"io"
+	"slices"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/fetch"
+)
+
+const (
+	// messageBytes is what a kafka.Message takes besides key, value and
+	// headers.
+	messageBytes = 160
+
+	// slabBytes is the least allocation for keys and values. A larger one would
+	// keep more alive when a handler holds on to a single message.
+	slabBytes = 64 << 10
+)
+
+// decode copies the records out of kafka-go's pages. The error is of records
+// that cannot be read; what came before them is in the chunk.
+func (f *fetcher) decode(res *fetch.ResponsePartition) (*chunk, int, error) {
+	c := &chunk{
+		partition: f.partition,
+		epoch:     f.epoch,
+		next:      f.offset,
+		messages:  make([]kafka.Message, 0, f.messages),
+	}
+	d := decoder{fetcher: f, chunk: c, highWatermark: res.HighWatermark}
+	if f.cfg.IsolationLevel == ReadCommitted {
+		d.pending = slices.SortedFunc(slices.Values(res.AbortedTransactions), func(a, b fetch.ResponseTransaction) int {
+			return cmp.Compare(a.FirstOffset, b.FirstOffset)
+		})
+	}
+	batches := 0
+	var err error
+	if stream, ok := res.RecordSet.Records.(*protocol.RecordStream); ok {
+		batches = len(stream.Records)
+		for _, batch := range stream.Records {
+			if err = d.batch(batch); err != nil {
+				break
+			}
+		}
+	}
+	if err == nil && batches > 0 && c.next == f.offset {
+		// Compaction leaves batches whose last records are gone, and batches
+		// without any. Their length is not known here, so look past them.
+		c.next++
+	}
+	f.messages = len(c.messages)
+	return c, d.bytes, err
+}
+
+// decoder turns one response into messages.
+type decoder struct {
+	*fetcher
+	chunk         *chunk
+	highWatermark int64
+	slab          []byte // keys and values, one allocation for many
+	bytes         int
+
+	pending []fetch.ResponseTransaction // aborted, not reached yet, by offset
+	aborted map[int64]bool              // producers inside an aborted transaction
+}
+
+func (d *decoder) batch(records protocol.RecordReader) error {
+	switch b := records.(type) {
+	case *protocol.ControlBatch:
+		d.hole(b.BaseOffset)
+		// A marker ends the producer's transaction, whichever way.
+		delete(d.aborted, b.ProducerID)
+		return d.each(b.Records, false)
+	case *protocol.RecordBatch:
+		d.hole(b.BaseOffset)
+		return d.each(b.Records, !b.Attributes.Transactional() || !d.isAborted(b))
+	default:
+		return d.each(records, true)
+	}
+}
+
+// hole passes over offsets that a following batch shows to be empty.
+func (d *decoder) hole(base int64) {
+	d.chunk.next = max(d.chunk.next, base)
+}
+
+// isAborted follows the broker's list: from the first offset of an aborted
+// transaction to its marker, all transactional records of that producer are
+// void.
+func (d *decoder) isAborted(b *protocol.RecordBatch) bool {
+	for len(d.pending) > 0 && d.pending[0].FirstOffset <= b.BaseOffset {
+		if d.aborted == nil {
+			d.aborted = map[int64]bool{}
+		}
+		d.aborted[d.pending[0].ProducerID] = true
+		d.pending = d.pending[1:]
+	}
+	return d.aborted[b.ProducerID]
+}
+
+func (d *decoder) each(records protocol.RecordReader, deliver bool) error {
+	for {
+		r, err := records.ReadRecord()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		// A batch may begin before the offset that was asked for.
+		if r.Offset >= d.chunk.next {
+			d.chunk.next = r.Offset + 1
+			if deliver {
+				err = d.message(r)
+			}
+		}
+		if r.Key != nil {
+			_ = r.Key.Close()
+		}
+		if r.Value != nil {
+			_ = r.Value.Close()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (d *decoder) message(r *protocol.Record) error {
+	key, err := d.copy(r.Key)
+	if err != nil {
+		return err
+	}
+	value, err := d.copy(r.Value)
+	if err != nil {
+		return err
+	}
+	m := kafka.Message{
+		Topic:         d.topic,
+		Partition:     d.id,
+		Offset:        r.Offset,
+		HighWaterMark: d.highWatermark,
+		Key:           key,
+		Value:         value,
+	}
+	if r.Time.UnixMilli() > 0 {
+		m.Time = r.Time.UTC()
+	}
+	size := messageBytes + len(key) + len(value)
+	if len(r.Headers) > 0 {
+		m.Headers = make([]kafka.Header, len(r.Headers))
+		for i, h := range r.Headers {
+			m.Headers[i] = h
+			size += 40 + len(h.Key) + len(h.Value)
+		}
+	}
+	d.chunk.messages = append(d.chunk.messages, m)
+	d.bytes += size
+	d.stats.messages.Add(1)
+	d.stats.bytes.Add(int64(len(key) + len(value)))
+	return nil
+}
+
+// copy keeps nil (no key, a tombstone) apart from empty.
+func (d *decoder) copy(b protocol.Bytes) ([]byte, error) {
+	if b == nil {
+		return nil, nil
+	}
+	n := b.Len()
+	if d.slab == nil || cap(d.slab)-len(d.slab) < n {
+		d.slab = make([]byte, 0, max(n, min(slabBytes, d.limit)))
+	}
+	start := len(d.slab)
+	d.slab = d.slab[:start+n]
+	dst := d.slab[start : start+n : start+n]
+	_, err := io.ReadFull(b, dst)
+	return dst, err
+}

@@ -1,0 +1,149 @@
+package kafkax
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+)
+
+// engine is one run of a consumer: it finds out which partitions to read, has
+// them fetched and worked on, and hands them back without a message handled
+// twice or a commit lost. The loops and the pull API differ only in work.
+type engine struct {
+	cfg       *ConsumerConfig
+	log       *loggers
+	stats     *consumerStats
+	dialer    *dialer
+	client    *kafka.Client
+	transport *kafka.Transport
+
+	// work handles an assignment's chunks. It returns soon after a.stopping
+	// ended, as soon as nothing it delivered is in flight.
+	work func(a *assignment)
+	// chunks makes the queue of a partition.
+	chunks func() chan *chunk
+	// seek moves partitions that were just assigned to where a caller wants
+	// them.
+	seek func([]*partition)
+	// onError is told of everything that is not about one message.
+	onError func(ctx context.Context, msg kafka.Message, err error)
+
+	ctx       context.Context         // ends when run is asked to
+	stop      context.CancelFunc      // asks run to end
+	done      chan struct{}           // closed when run has returned
+	cut       context.Context         // ends when a stop may not wait for handlers any longer
+	cutOff    context.CancelCauseFunc // ends cut
+	abandoned context.Context         // ends cutGrace later: a stop may not wait for anything
+
+	mu         sync.Mutex
+	errs       []error     // why run ends, apart from being asked to
+	current    *assignment // nil between assignments
+	partitions int         // of the topic, as last seen; 0 when it is missing
+}
+
+// cutGrace is how long handlers whose context was ended, and the last commit,
+// have to come to an end.
+const cutGrace = 500 * time.Millisecond
+
+// newEngine makes an engine that ends with ctx. Handlers see ctx's values and
+// outlive its end by shutdown_timeout at most.
+func newEngine(ctx context.Context, c *Consumer, cfg *ConsumerConfig) (*engine, error) {
+	d, err := newDialer(cfg.ConnectionConfig, c.log)
+	if err != nil {
+		return nil, err
+	}
+	e := &engine{
+		cfg:     cfg,
+		log:     c.log,
+		stats:   &c.stats,
+		dialer:  d,
+		seek:    c.takeSeek,
+		onError: func(context.Context, kafka.Message, error) {},
+		done:    make(chan struct{}),
+	}
+	e.transport = d.transport(cfg.Topic)
+	e.client = &kafka.Client{Addr: d.addr(), Transport: e.transport}
+	e.ctx, e.stop = context.WithCancel(ctx)
+	e.cut, e.cutOff = context.WithCancelCause(context.WithoutCancel(ctx))
+	abandoned, abandon := context.WithCancel(context.WithoutCancel(ctx))
+	e.abandoned = abandoned
+	context.AfterFunc(e.cut, func() { time.AfterFunc(cutGrace, abandon) })
+	return e, nil
+}
+
+// run blocks until it was asked to stop and everything is drained, or until it
+// cannot go on. The error is nil if nothing was cut off.
+func (e *engine) run() error {
+	defer close(e.done)
+	defer e.stop()
+	ctx := e.ctx
+	defer e.dialer.close()
+	defer context.AfterFunc(ctx, func() {
+		time.AfterFunc(e.cfg.ShutdownTimeout, func() {
+			e.cutOff(fmt.Errorf("%w: shutdown_timeout %v passed", ErrShutdown, e.cfg.ShutdownTimeout))
+		})
+	})()
+	defer e.transport.CloseIdleConnections()
+	if e.cfg.GroupID == "" {
+		e.runPartition(ctx)
+	} else {
+		e.runGroup(ctx)
+	}
+	return e.err()
+}
+
+// err is why run ended; nil if it was asked to and nothing was cut off.
+func (e *engine) err() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return errors.Join(e.errs...)
+}
+
+// cutOffErrors are those of its errors that a stop caused.
+func (e *engine) cutOffErrors() []error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(e.errs), func(err error) bool {
+		var cut *ShutdownError
+		var dead *DeadLetterError
+		return !errors.As(err, &cut) && !errors.As(err, &dead)
+	})
+}
+
+// discard is instead of run.
+func (e *engine) discard() {
+	e.stop()
+	e.transport.CloseIdleConnections()
+	e.dialer.close()
+	close(e.done)
+}
+
+// fail ends run with an error.
+func (e *engine) fail(err error) {
+	e.mu.Lock()
+	e.errs = append(e.errs, err)
+	e.mu.Unlock()
+	e.stop()
+}
+
+// report makes a problem visible that the engine deals with by itself.
+func (e *engine) report(partition int, err error) {
+	e.stats.errors.Add(1)
+	e.log.errorf("%v", err)
+	e.onError(context.Background(), kafka.Message{Topic: e.cfg.Topic, Partition: partition}, err)
+}
+
+func (e *engine) reportPartition(p *partition, err error) {
+	e.report(p.id, e.dialer.explain(err))
+}
+
+// runPartition is an assignment of one partition that nobody revokes.
+func (e *engine) runPartition(ctx context.Context) {
+	a := e.newAssignment([]kafka.PartitionAssignment{{ID: e.cfg.Partition, Offset: e.cfg.startOffset()}}, nil)
+	a.run(ctx, ctx)
+}

@@ -1,0 +1,371 @@
+package kafkax
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/fetch"
+)
+
+// partition is one partition of an assignment: fetched by its fetcher, handled
+// by whoever reads chunks, committed by what its tracker says.
+type partition struct {
+	topic      string
+	id         int
+	assignment *assignment
+	tracker    *offsetTracker
+	chunks     chan *chunk // from the fetcher, in order
+
+	highWatermark atomic.Int64 // -1 until a broker has told it
+	queued        atomic.Int64 // messages fetched and not delivered yet
+}
+
+// lag is how many offsets are not handled yet; -1 while that is unknown.
+func (p *partition) lag() int64 {
+	position, end := p.tracker.position(), p.highWatermark.Load()
+	if position < 0 || end < 0 {
+		return -1
+	}
+	return max(end-position, 0)
+}
+
+// chunk is what one fetch brought.
+type chunk struct {
+	partition *partition
+	messages  []kafka.Message
+	epoch     int           // of the tracker when it was fetched; a seek makes it stale
+	next      int64         // what comes after it in the log, past what no handler sees
+	reset     chan struct{} // not nil: nothing was fetched, the position moves to next; closed when it has
+	release   func()        // gives its bytes back to the budget
+}
+
+// finished is called in the order of the log, after the last message of the
+// chunk was delivered.
+func (c *chunk) finished() {
+	if c.reset == nil {
+		c.partition.tracker.passed(c.epoch, c.next)
+		return
+	}
+	if c.epoch == c.partition.tracker.currentEpoch() {
+		c.partition.tracker.seek(c.next)
+	}
+	close(c.reset)
+}
+
+const (
+	// firstFetchBytes is how much the first fetch of a partition asks for.
+	// How much memory a response takes is known only when it is decompressed,
+	// so the size starts low and doubles as long as that stays in bounds.
+	firstFetchBytes = 64 << 10
+
+	// requestTimeout bounds a single request to a broker, beyond the time the
+	// broker was told it may wait for data.
+	requestTimeout = 10 * time.Second
+)
+
+// fetchBackoff is the wait between failed fetches. A new leader is elected
+// within seconds, so there is no point in longer waits.
+var fetchBackoff = RetryConfig{InitialBackoff: 100 * time.Millisecond, MaxBackoff: 2 * time.Second, Multiplier: 2, Jitter: 0.2}
+
+// fetcher reads one partition, in order, and filters what no handler may see.
+type fetcher struct {
+	*partition
+	cfg    *ConsumerConfig
+	client *kafka.Client
+	budget *byteBudget
+	stats  *consumerStats
+	report func(p *partition, err error) // makes a failure visible
+	share  int                           // bytes of the budget that are this partition's
+	// located is told when the start turned from a name into an offset.
+	located func()
+
+	epoch    int
+	offset   int64 // of the next record to ask for
+	limit    int   // bytes to ask for
+	need     int   // bytes the next response is expected to take
+	messages int   // of the last response, to size the next slice
+}
+
+// run fetches until ctx ends, which is nil, or until the broker refuses for
+// good.
+func (f *fetcher) run(ctx context.Context) error {
+	f.limit = min(f.share, firstFetchBytes)
+	f.need = f.share
+	f.epoch = -1
+	failures := 0
+	for ctx.Err() == nil {
+		err := f.step(ctx)
+		switch {
+		case err == nil:
+			failures = 0
+		case ctx.Err() != nil:
+			// Whatever failed then, it failed because of that.
+		case isRefused(err), errors.Is(err, ErrOffsetOutOfRange):
+			return fmt.Errorf("%s: %w", at(f.topic, f.id, f.offset), err)
+		default:
+			failures++
+			f.report(f.partition, fmt.Errorf("%s: fetch: %w", at(f.topic, f.id, f.offset), err))
+			_ = fetchBackoff.wait(ctx, failures) // fails when ctx ends
+		}
+	}
+	return nil
+}
+
+// step makes one fetch and hands over what it brought.
+func (f *fetcher) step(ctx context.Context) error {
+	if err := f.locate(ctx); err != nil {
+		return err
+	}
+	reserved := f.need
+	if !f.budget.acquire(ctx, reserved) {
+		return nil
+	}
+	res, err := f.fetch(ctx)
+	if err != nil {
+		f.budget.release(reserved)
+		if errors.Is(err, kafka.OffsetOutOfRange) {
+			return f.outOfRange(ctx)
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			f.limit = max(f.limit/2, 1) // a slow line: ask for what fits
+		}
+		return err
+	}
+	c, bytes, err := f.decode(res)
+	f.adapt(bytes)
+	f.budget.adjust(bytes - reserved)
+	c.release = func() { f.budget.release(bytes) }
+	if len(c.messages) > 0 || c.next > f.offset {
+		f.offset = c.next
+		f.queued.Add(int64(len(c.messages)))
+		if !f.hand(ctx, c) {
+			f.queued.Add(-int64(len(c.messages)))
+			c.release()
+			return nil
+		}
+	} else {
+		c.release()
+	}
+	return err
+}
+
+// hand passes a chunk on in order; false if ctx ended first.
+func (f *fetcher) hand(ctx context.Context, c *chunk) bool {
+	select {
+	case f.chunks <- c:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// locate finds the offset to fetch: after a start or a seek the tracker's,
+// which may still be a name ("first", "last") instead of a number.
+func (f *fetcher) locate(ctx context.Context) error {
+	epoch, next := f.tracker.origin(f.epoch)
+	if epoch == f.epoch {
+		return nil
+	}
+	if next < 0 {
+		offset, err := f.listOffset(ctx, next)
+		if err != nil {
+			return err
+		}
+		next = offset
+		f.tracker.resolved(epoch, next)
+		f.located()
+	}
+	f.epoch, f.offset = epoch, next
+	return nil
+}
+
+func (f *fetcher) fetch(ctx context.Context) (*fetch.ResponsePartition, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.cfg.MaxWait+requestTimeout)
+	defer cancel()
+	f.stats.fetches.Add(1)
+	isolation := kafka.ReadUncommitted
+	if f.cfg.IsolationLevel == ReadCommitted {
+		isolation = kafka.ReadCommitted
+	}
+	m, err := f.client.Transport.RoundTrip(ctx, f.client.Addr, &fetch.Request{
+		ReplicaID:      -1,
+		MaxWaitTime:    int32(f.cfg.MaxWait.Milliseconds()),
+		MinBytes:       int32(f.cfg.MinBytes),
+		MaxBytes:       int32(f.limit),
+		IsolationLevel: int8(isolation),
+		SessionID:      -1, // each request stands alone
+		SessionEpoch:   -1,
+		Topics: []fetch.RequestTopic{{
+			Topic: f.topic,
+			Partitions: []fetch.RequestPartition{{
+				Partition:          int32(f.id),
+				CurrentLeaderEpoch: -1,
+				FetchOffset:        f.offset,
+				LogStartOffset:     -1,
+				PartitionMaxBytes:  int32(f.limit),
+			}},
+		}},
+	})
+	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			f.stats.timeouts.Add(1)
+		}
+		return nil, err
+	}
+	res, ok := m.(*fetch.Response)
+	if !ok || (res.ErrorCode == 0 && (len(res.Topics) != 1 || len(res.Topics[0].Partitions) != 1)) {
+		return nil, fmt.Errorf("broker answered a fetch of one partition with something else: %w", kafka.Unknown)
+	}
+	if res.ErrorCode != 0 {
+		return nil, kafka.Error(res.ErrorCode)
+	}
+	p := &res.Topics[0].Partitions[0]
+	if p.ErrorCode != 0 {
+		return nil, kafka.Error(p.ErrorCode)
+	}
+	f.highWatermark.Store(p.HighWatermark)
+	return p, nil
+}
+
+// outOfRange applies offset_reset. The position moves only if the broker
+// confirms that it is in neither end of the log: an election can make a leader
+// answer so for a moment.
+func (f *fetcher) outOfRange(ctx context.Context) error {
+	first, err := f.listOffset(ctx, kafka.FirstOffset)
+	if err != nil {
+		return err
+	}
+	last, err := f.listOffset(ctx, kafka.LastOffset)
+	if err != nil {
+		return err
+	}
+	if first <= f.offset && f.offset <= last {
+		return kafka.OffsetOutOfRange
+	}
+	var next int64
+	switch f.cfg.OffsetReset {
+	case ResetEarliest:
+		next = first
+	case ResetLatest:
+		next = last
+	default:
+		return fmt.Errorf("%w: the log has %d to %d; move the group's offset or set consumer.offset_reset", ErrOffsetOutOfRange, first, last)
+	}
+	f.report(f.partition, fmt.Errorf("%s: %w: the log has %d to %d; going on at %d (consumer.offset_reset=%s)",
+		at(f.topic, f.id, f.offset), ErrOffsetOutOfRange, first, last, next, f.cfg.OffsetReset))
+
+	c := &chunk{partition: f.partition, epoch: f.epoch, next: next, reset: make(chan struct{}), release: func() {}}
+	if !f.hand(ctx, c) {
+		return nil
+	}
+	select {
+	case <-c.reset:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// listOffset asks the leader for one end of the log.
+func (f *fetcher) listOffset(ctx context.Context, which int64) (int64, error) {
+	offsets, err := listOffsets(ctx, f.client, f.topic, []kafka.OffsetRequest{{Partition: f.id, Timestamp: which}})
+	if err != nil {
+		return 0, err
+	}
+	return offsets[f.id], nil
+}
+
+// listOffsets asks the leaders for one offset a partition.
+func listOffsets(ctx context.Context, client *kafka.Client, topic string, requests []kafka.OffsetRequest) (map[int]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	res, err := client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{topic: requests}})
+	if err != nil {
+		return nil, err
+	}
+	offsets := make(map[int]int64, len(requests))
+	for _, p := range res.Topics[topic] {
+		switch {
+		case p.Error != nil:
+			return nil, p.Error
+		case p.FirstOffset >= 0:
+			offsets[p.Partition] = p.FirstOffset
+		case p.LastOffset >= 0:
+			offsets[p.Partition] = p.LastOffset
+		}
+		for offset := range p.Offsets {
+			if offset >= 0 {
+				offsets[p.Partition] = offset
+			}
+		}
+	}
+	for _, r := range requests {
+		if _, ok := offsets[r.Partition]; !ok && r.Timestamp < 0 {
+			return nil, fmt.Errorf("%s[%d]: no offset in the answer: %w", topic, r.Partition, kafka.UnknownTopicOrPartition)
+		}
+	}
+	return offsets, nil
+}
+
+// adapt sets the size of the next fetch by what this one took in memory.
+func (f *fetcher) adapt(bytes int) {
+	f.need = max(f.share, bytes)
+	switch {
+	case bytes > f.share:
+		f.limit = max(int(int64(f.limit)*int64(f.share)/int64(bytes)), 1)
+	case bytes >= f.limit/2 && bytes*2 <= f.share:
+		f.limit = min(f.limit*2, f.share)
+	}
+}
+
+// byteBudget bounds what a consumer has fetched and not handled yet, whatever
+// the number of partitions.
+type byteBudget struct {
+	max int
+
+	mu      sync.Mutex
+	used    int
+	changed chan struct{}
+}
+
+func newByteBudget(n int) *byteBudget {
+	return &byteBudget{max: n, changed: make(chan struct{})}
+}
+
+// acquire takes n bytes, or waits until others gave theirs back. A request for
+// more than there is at all succeeds when nothing else is taken. It is false
+// if ctx ended first.
+func (b *byteBudget) acquire(ctx context.Context, n int) bool {
+	for {
+		b.mu.Lock()
+		if b.used == 0 || b.used+n <= b.max {
+			b.used += n
+			b.mu.Unlock()
+			return true
+		}
+		changed := b.changed
+		b.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// adjust corrects an acquisition once its real size is known.
+func (b *byteBudget) adjust(delta int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.used += delta
+	if delta < 0 {
+		close(b.changed)
+		b.changed = make(chan struct{})
+	}
+}
+
+func (b *byteBudget) release(n int) { b.adjust(-n) }

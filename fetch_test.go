@@ -1,0 +1,256 @@
+package kafkax
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/fetch"
+)
+
+const (
+	markerAbort  = 0
+	markerCommit = 1
+)
+
+func dataBatch(base int64, attrs protocol.Attributes, producer int64, offsets ...int64) *protocol.RecordBatch {
+	records := make([]protocol.Record, len(offsets))
+	for i, o := range offsets {
+		records[i] = protocol.Record{Offset: o, Time: time.UnixMilli(1000 + o), Value: protocol.NewBytes(fmt.Appendf(nil, "v%d", o))}
+	}
+	return &protocol.RecordBatch{Attributes: attrs, BaseOffset: base, ProducerID: producer, Records: protocol.NewRecordReader(records...)}
+}
+
+func marker(offset, producer int64, kind int16) *protocol.ControlBatch {
+	b := protocol.NewControlBatch(protocol.ControlRecord{Offset: offset, Type: kind, Data: []byte{0}})
+	b.BaseOffset, b.ProducerID, b.Attributes = offset, producer, protocol.Control|protocol.Transactional
+	return b
+}
+
+func testFetcher(offset int64, isolation IsolationLevel) *fetcher {
+	return &fetcher{
+		partition: &partition{topic: "t", id: 3, tracker: newOffsetTracker(offset, -1), chunks: make(chan *chunk)},
+		cfg:       &ConsumerConfig{IsolationLevel: isolation, MaxWait: time.Millisecond, OffsetReset: ResetEarliest},
+		budget:    newByteBudget(1 << 20),
+		stats:     new(consumerStats),
+		report:    func(*partition, error) {},
+		located:   func() {},
+		share:     1 << 20,
+		offset:    offset,
+		limit:     firstFetchBytes,
+	}
+}
+
+func TestD10_DecodeFiltersTransactions(t *testing.T) {
+	t.Parallel()
+	const tx = protocol.Transactional
+	tests := []struct {
+		name      string
+		isolation IsolationLevel
+		offset    int64
+		aborted   []fetch.ResponseTransaction
+		batches   []protocol.RecordReader
+		want      []int64
+		next      int64
+	}{
+		{
+			name: "markers_are_never_delivered", isolation: ReadUncommitted,
+			batches: []protocol.RecordReader{dataBatch(0, tx, 7, 0, 1), marker(2, 7, markerCommit), dataBatch(3, 0, -1, 3)},
+			want:    []int64{0, 1, 3}, next: 4,
+		},
+		{
+			name: "uncommitted_reads_aborted", isolation: ReadUncommitted,
+			batches: []protocol.RecordReader{dataBatch(0, tx, 7, 0, 1), marker(2, 7, markerAbort)},
+			want:    []int64{0, 1}, next: 3,
+		},
+		{
+			name: "aborted_is_filtered_up_to_its_marker", isolation: ReadCommitted,
+			aborted: []fetch.ResponseTransaction{{ProducerID: 7, FirstOffset: 0}},
+			batches: []protocol.RecordReader{dataBatch(0, tx, 7, 0, 1), marker(2, 7, markerAbort), dataBatch(3, tx, 7, 3), marker(4, 7, markerCommit)},
+			want:    []int64{3}, next: 5,
+		},
+		{
+			name: "interleaved_producers", isolation: ReadCommitted,
+			aborted: []fetch.ResponseTransaction{{ProducerID: 8, FirstOffset: 1}, {ProducerID: 7, FirstOffset: 6}},
+			batches: []protocol.RecordReader{
+				dataBatch(0, tx, 7, 0), dataBatch(1, tx, 8, 1), dataBatch(2, 0, -1, 2), dataBatch(3, tx, 7, 3),
+				marker(4, 7, markerCommit), marker(5, 8, markerAbort), dataBatch(6, tx, 7, 6), dataBatch(7, tx, 8, 7),
+				marker(8, 7, markerAbort), marker(9, 8, markerCommit),
+			},
+			want: []int64{0, 2, 3, 7}, next: 10,
+		},
+		{
+			name: "same_producer_not_transactional", isolation: ReadCommitted,
+			aborted: []fetch.ResponseTransaction{{ProducerID: 7, FirstOffset: 0}},
+			batches: []protocol.RecordReader{dataBatch(0, tx, 7, 0), dataBatch(1, 0, 7, 1)},
+			want:    []int64{1}, next: 2,
+		},
+		{
+			name: "transaction_that_began_before_the_fetch", isolation: ReadCommitted, offset: 5,
+			aborted: []fetch.ResponseTransaction{{ProducerID: 7, FirstOffset: 1}},
+			batches: []protocol.RecordReader{dataBatch(4, tx, 7, 4, 5, 6), marker(7, 7, markerAbort), dataBatch(8, 0, -1, 8)},
+			want:    []int64{8}, next: 9,
+		},
+		{
+			name: "batch_begins_before_the_offset", isolation: ReadUncommitted, offset: 2,
+			batches: []protocol.RecordReader{dataBatch(0, 0, -1, 0, 1, 2, 3)},
+			want:    []int64{2, 3}, next: 4,
+		},
+		{
+			name: "compacted_hole_before_a_batch", isolation: ReadUncommitted, offset: 2,
+			batches: []protocol.RecordReader{dataBatch(0, 0, -1), dataBatch(9, 0, -1, 11)},
+			want:    []int64{11}, next: 12,
+		},
+		{
+			name: "batch_emptied_by_compaction_does_not_stall", isolation: ReadUncommitted, offset: 2,
+			batches: []protocol.RecordReader{dataBatch(0, 0, -1)},
+			next:    3,
+		},
+		{
+			name: "last_records_of_a_batch_compacted_away", isolation: ReadUncommitted, offset: 2,
+			batches: []protocol.RecordReader{dataBatch(0, 0, -1, 0, 1)},
+			next:    3,
+		},
+		{name: "nothing", isolation: ReadUncommitted, offset: 2, next: 2},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := testFetcher(tt.offset, tt.isolation)
+			res := &fetch.ResponsePartition{HighWatermark: 100, AbortedTransactions: tt.aborted}
+			if tt.batches != nil {
+				res.RecordSet.Records = &protocol.RecordStream{Records: tt.batches}
+			}
+			c, _, err := f.decode(res)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []int64
+			for _, m := range c.messages {
+				got = append(got, m.Offset)
+				if want := fmt.Sprintf("v%d", m.Offset); string(m.Value) != want || m.Topic != "t" || m.Partition != 3 || m.HighWaterMark != 100 {
+					t.Errorf("message %+v does not fit its offset", m)
+				}
+			}
+			if !slices.Equal(got, tt.want) || c.next != tt.next {
+				t.Errorf("offsets %v next %d, want %v next %d", got, c.next, tt.want, tt.next)
+			}
+		})
+	}
+}
+
+// A record's bytes must be its own: appending to one must not reach the next,
+// and nil is not empty.
+func TestDecodeKeepsNilApartAndBytesApart(t *testing.T) {
+	t.Parallel()
+	f := testFetcher(0, ReadUncommitted)
+	at := time.UnixMilli(1517363399650)
+	records := protocol.NewRecordReader(
+		protocol.Record{Offset: 0, Time: at, Key: protocol.NewBytes([]byte("k")), Headers: []protocol.Header{{Key: "h", Value: []byte("x")}, {Key: "h"}}},
+		protocol.Record{Offset: 1, Key: protocol.NewBytes([]byte{}), Value: protocol.NewBytes([]byte("next"))},
+	)
+	c, _, err := f.decode(&fetch.ResponsePartition{RecordSet: protocol.RecordSet{
+		Records: &protocol.RecordStream{Records: []protocol.RecordReader{&protocol.RecordBatch{Records: records}}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := c.messages[0], c.messages[1]
+	if a.Value != nil || b.Key == nil || len(b.Key) != 0 {
+		t.Errorf("nil and empty are mixed up: %#v %#v", a.Value, b.Key)
+	}
+	_ = append(a.Key, "overwritten"...)
+	if string(b.Value) != "next" {
+		t.Errorf("value = %q, want %q", b.Value, "next")
+	}
+	if !a.Time.Equal(at) || a.Time.Location() != time.UTC {
+		t.Errorf("time = %v, want %v in UTC", a.Time, at)
+	}
+	if len(a.Headers) != 2 || string(a.Headers[0].Value) != "x" || a.Headers[1].Value != nil {
+		t.Errorf("headers = %v", a.Headers)
+	}
+}
+
+type brokenRecords struct{ protocol.RecordReader }
+
+func (b brokenRecords) ReadRecord() (*protocol.Record, error) {
+	r, err := b.RecordReader.ReadRecord()
+	if err != nil {
+		return nil, errors.New("crc32 checksum mismatch")
+	}
+	return r, nil
+}
+
+// What came before records that cannot be read is delivered; they themselves
+// are an error, never skipped.
+func TestDecodeKeepsWhatItCouldRead(t *testing.T) {
+	t.Parallel()
+	f := testFetcher(0, ReadUncommitted)
+	broken := dataBatch(0, 0, -1, 0, 1)
+	broken.Records = brokenRecords{broken.Records}
+	c, _, err := f.decode(&fetch.ResponsePartition{RecordSet: protocol.RecordSet{
+		Records: &protocol.RecordStream{Records: []protocol.RecordReader{broken, dataBatch(2, 0, -1, 2)}},
+	}})
+	if err == nil || len(c.messages) != 2 || c.next != 2 {
+		t.Errorf("got %d messages, next %d, error %v; want 2, 2 and an error", len(c.messages), c.next, err)
+	}
+}
+
+// The size of the first fetch is small, grows while what it brings fits, and
+// shrinks when compression was better than expected.
+func TestD15_FetchSizeFollowsMemory(t *testing.T) {
+	t.Parallel()
+	f := testFetcher(0, ReadUncommitted)
+	for range 10 {
+		f.adapt(f.limit) // as large as asked for
+	}
+	if f.limit > f.share || f.limit < f.share/4 {
+		t.Errorf("limit = %d, want it near the share %d", f.limit, f.share)
+	}
+	before := f.limit
+	f.adapt(f.share * 50) // one response decompressed to 50 times the share
+	if f.limit > before/40 {
+		t.Errorf("limit = %d after a response of 50 shares, was %d", f.limit, before)
+	}
+	if f.need != f.share*50 {
+		t.Errorf("need = %d, want what the last response took", f.need)
+	}
+	for range 100 {
+		f.adapt(0)
+	}
+	if f.limit > before/40 {
+		t.Errorf("empty responses made the limit grow to %d", f.limit)
+	}
+}
+
+// roundTripper answers requests as a script says.
+type roundTripper func(ctx context.Context, req kafka.Request) (kafka.Response, error)
+
+func (f roundTripper) RoundTrip(ctx context.Context, _ net.Addr, req kafka.Request) (kafka.Response, error) {
+	return f(ctx, req)
+}
+
+// A timed-out fetch asks for less, so that a slow line gets through in the end.
+func TestD13_FetchTimeoutAsksForLess(t *testing.T) {
+	t.Parallel()
+	f := testFetcher(0, ReadUncommitted)
+	f.epoch = -1
+	f.client = &kafka.Client{Addr: kafka.TCP("b:1"), Transport: roundTripper(func(ctx context.Context, _ kafka.Request) (kafka.Response, error) {
+		if _, ok := ctx.Deadline(); !ok {
+			t.Error("a fetch without a deadline")
+		}
+		return nil, context.DeadlineExceeded
+	})}
+	if err := f.step(context.Background()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("err = %v", err)
+	}
+	if f.limit != firstFetchBytes/2 || f.budget.used != 0 || f.stats.timeouts.Load() != 1 {
+		t.Errorf("limit %d, budget used %d, timeouts %d", f.limit, f.budget.used, f.stats.timeouts.Load())
+	}
+}

@@ -1,0 +1,309 @@
+package kafkax
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestD1_CommitsHandledPrefixOnly(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name      string
+		delivered []int64
+		handled   []int64
+		passed    int64
+		want      int64
+	}{
+		{name: "nothing_delivered", want: 10},
+		{name: "delivered_not_handled", delivered: []int64{10, 11}, want: 10},
+		{name: "first_handled", delivered: []int64{10, 11}, handled: []int64{10}, want: 11},
+		{name: "second_handled_first", delivered: []int64{10, 11}, handled: []int64{11}, want: 10},
+		{name: "all_handled_out_of_order", delivered: []int64{10, 11, 12}, handled: []int64{12, 10, 11}, want: 13},
+		{name: "hole_before_unfinished", delivered: []int64{10, 17}, handled: []int64{10}, want: 17},
+		{name: "handled_twice", delivered: []int64{10, 11}, handled: []int64{10, 10}, want: 11},
+		{name: "handled_unknown", delivered: []int64{10, 11}, handled: []int64{99, 3}, want: 10},
+		{name: "marker_behind_handled", delivered: []int64{10}, handled: []int64{10}, passed: 12, want: 12},
+		{name: "marker_behind_unfinished", delivered: []int64{10}, passed: 12, want: 10},
+		{name: "only_markers", passed: 14, want: 14},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tr := newOffsetTracker(10, -1)
+			for _, o := range tt.delivered {
+				tr.delivered(0, o)
+			}
+			tr.passed(0, tt.passed)
+			for _, o := range tt.handled {
+				tr.handled(0, o)
+			}
+			if got := tr.position(); got != tt.want {
+				t.Errorf("position = %d, want %d", got, tt.want)
+			}
+		})
+	}
+}
+
+// Any order of finishing, any holes: the position is always the first
+// unfinished offset.
+func TestD1_PositionMatchesModel(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(50) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		tr := newOffsetTracker(0, -1)
+		var open []int64
+		next := int64(0)
+		for range 1500 {
+			if len(open) == 0 || r.IntN(2) == 0 {
+				next += int64(r.IntN(3))
+				tr.delivered(0, next)
+				open = append(open, next)
+				next++
+			} else {
+				i := r.IntN(min(len(open), 1+r.IntN(2000)))
+				tr.handled(0, open[i])
+				open = slices.Delete(open, i, i+1)
+			}
+			want := next
+			if len(open) > 0 {
+				want = open[0]
+			}
+			if got := tr.position(); got != want {
+				t.Fatalf("seed %d: position = %d, want %d", seed, got, want)
+			}
+			if got := tr.inFlight(); got != len(open) {
+				t.Fatalf("seed %d: in flight = %d, want %d", seed, got, len(open))
+			}
+		}
+	}
+}
+
+func TestD2_DueNeverGoesBack(t *testing.T) {
+	t.Parallel()
+	tr := newOffsetTracker(10, 10)
+	if _, _, ok := tr.due(); ok {
+		t.Fatal("due although the group has it")
+	}
+	tr.delivered(0, 10)
+	tr.delivered(0, 11)
+	if !tr.handledThrough(11) {
+		t.Fatal("11 was delivered")
+	}
+	epoch, offset, ok := tr.due()
+	if !ok || offset != 12 {
+		t.Fatalf("due = %d, %v, want 12", offset, ok)
+	}
+	tr.acknowledged(epoch, offset)
+	if !tr.handledThrough(10) {
+		t.Fatal("10 was delivered")
+	}
+	if _, offset, ok := tr.due(); ok {
+		t.Fatalf("an older message made %d due", offset)
+	}
+	if tr.handledThrough(12) {
+		t.Fatal("12 was never delivered here")
+	}
+}
+
+// A seek is the one thing that may go back; what was delivered before it no
+// longer counts, and neither does a commit that it overtook.
+func TestD2_SeekGoesBackOnce(t *testing.T) {
+	t.Parallel()
+	tr := newOffsetTracker(100, 100)
+	tr.delivered(0, 100)
+	tr.delivered(0, 101)
+	tr.handled(0, 100)
+	before, sent, _ := tr.due() // a commit of 101 is under way
+	epoch := tr.seek(5)
+	tr.acknowledged(before, sent)
+	tr.handled(0, 101)
+	if tr.delivered(0, 102) {
+		t.Fatal("a message from before the seek was delivered")
+	}
+	at, offset, ok := tr.due()
+	if !ok || offset != 5 || at != epoch {
+		t.Fatalf("due = %d, %v, want 5", offset, ok)
+	}
+	tr.acknowledged(at, offset)
+	if _, offset, ok := tr.due(); ok {
+		t.Fatalf("%d is due after the seek was committed", offset)
+	}
+	tr.delivered(epoch, 5)
+	tr.handled(epoch, 5)
+	if _, offset, ok := tr.due(); !ok || offset != 6 {
+		t.Fatalf("due = %d, %v, want 6", offset, ok)
+	}
+}
+
+func TestD15_PendingIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newOffsetTracker(0, -1)
+		for o := range int64(maxPending) {
+			tr.delivered(0, o)
+			tr.handled(0, o+1) // not delivered yet: nothing moves
+		}
+		released := make(chan struct{})
+		go func() {
+			tr.wait(nil)
+			close(released)
+		}()
+		synctest.Wait()
+		select {
+		case <-released:
+			t.Fatal("a partition ran ahead without bound")
+		default:
+		}
+		tr.handled(0, 0)
+		<-released
+
+		stop := make(chan struct{})
+		tr.delivered(0, maxPending)
+		close(stop)
+		tr.wait(stop) // a stop does not wait for room
+	})
+}
+
+// fakeGroup stores offsets as a coordinator does.
+type fakeGroup struct {
+	mu     sync.Mutex
+	stored map[int]int64
+	sends  int
+	gate   chan struct{} // not nil: each send waits for it
+	err    error
+}
+
+func (g *fakeGroup) send(offsets map[string]map[int]int64) error {
+	if g.gate != nil {
+		<-g.gate
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sends++
+	if g.err != nil {
+		return g.err
+	}
+	maps.Copy(g.stored, offsets["t"])
+	return nil
+}
+
+func newTestCommitter(g *fakeGroup, interval time.Duration, n int) (*committer, []*partition) {
+	var parts []*partition
+	for id := range n {
+		parts = append(parts, &partition{topic: "t", id: id, tracker: newOffsetTracker(0, -1)})
+	}
+	return newCommitter(parts, interval, g.send, func(error) {}), parts
+}
+
+func TestCommitter_Coalesces(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGroup{stored: map[int]int64{}, gate: make(chan struct{})}
+		c, parts := newTestCommitter(g, 0, 1)
+		stop := make(chan struct{})
+		done := make(chan struct{})
+		go func() { c.run(stop); close(done) }()
+		for o := range int64(1000) {
+			parts[0].tracker.delivered(0, o)
+			parts[0].tracker.handled(0, o)
+			c.request()
+			if o == 0 {
+				synctest.Wait() // the first request is under way
+			}
+		}
+		g.gate <- struct{}{}
+		g.gate <- struct{}{} // the second carries the rest
+		synctest.Wait()
+		close(stop)
+		<-done
+		if g.stored[0] != 1000 || g.sends != 2 {
+			t.Errorf("stored %d in %d requests, want 1000 in 2", g.stored[0], g.sends)
+		}
+	})
+}
+
+func TestCommitter_FailureStaysDue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGroup{stored: map[int]int64{}, err: errors.New("coordinator moves")}
+		c, parts := newTestCommitter(g, time.Second, 2)
+		stop := make(chan struct{})
+		done := make(chan struct{})
+		go func() { c.run(stop); close(done) }()
+		parts[1].tracker.delivered(0, 0)
+		parts[1].tracker.handled(0, 0)
+		if err := c.commit(t.Context()); !errors.Is(err, g.err) {
+			t.Errorf("commit = %v, want the cause", err)
+		}
+		g.mu.Lock()
+		g.err = nil
+		g.mu.Unlock()
+		time.Sleep(2 * time.Second) // the fake clock's
+		synctest.Wait()
+		if g.stored[1] != 1 {
+			t.Errorf("stored %d, want 1", g.stored[1])
+		}
+		close(stop)
+		<-done
+	})
+}
+
+func TestCommitter_FinishSendsRestThenRefuses(t *testing.T) {
+	t.Parallel()
+	g := &fakeGroup{stored: map[int]int64{}}
+	c, parts := newTestCommitter(g, time.Hour, 1)
+	parts[0].tracker.delivered(0, 0)
+	parts[0].tracker.handled(0, 0)
+	if err := c.finish(t.Context(), ErrRevoked); err != nil {
+		t.Fatal(err)
+	}
+	if g.stored[0] != 1 {
+		t.Errorf("stored %d, want 1", g.stored[0])
+	}
+	parts[0].tracker.delivered(0, 1)
+	parts[0].tracker.handled(0, 1)
+	if err := c.commit(context.Background()); !errors.Is(err, ErrRevoked) {
+		t.Errorf("commit after finish = %v, want ErrRevoked", err)
+	}
+	if g.stored[0] != 1 {
+		t.Errorf("stored %d after finish, want 1", g.stored[0])
+	}
+}
+
+func TestD15_BudgetBoundsWhatIsTaken(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newByteBudget(100)
+		ctx, cancel := context.WithCancel(t.Context())
+		if !b.acquire(ctx, 150) {
+			t.Fatal("more than the whole budget must go alone")
+		}
+		got := make(chan bool)
+		go func() { got <- b.acquire(ctx, 60) }()
+		synctest.Wait()
+		b.adjust(-70) // 80 taken: 60 more do not fit
+		synctest.Wait()
+		select {
+		case <-got:
+			t.Fatal("went over the budget")
+		default:
+		}
+		b.release(80)
+		if !<-got {
+			t.Fatal("not acquired although there was room")
+		}
+		go func() { got <- b.acquire(ctx, 60) }()
+		synctest.Wait()
+		cancel()
+		if <-got {
+			t.Fatal("acquired after the context ended")
+		}
+	})
+}

@@ -1,0 +1,52 @@
+package kafkax
+
+import (
+	"github.com/segmentio/kafka-go"
+)
+
+// Reader returns a plain kafka.Reader with the same settings, made on the first
+// call and closed with the consumer; nil after that. It fetches at once, as a
+// member of its own of the same group, and none of what kafkax promises holds
+// for it.
+func (c *Consumer) Reader() *kafka.Reader {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.reader != nil {
+		return c.reader
+	}
+	d, err := newDialer(c.cfg.ConnectionConfig, c.log)
+	if err != nil {
+		c.log.errorf("reader: %v", err)
+		return nil
+	}
+	cfg := kafka.ReaderConfig{
+		Brokers:               c.cfg.Brokers,
+		Topic:                 c.cfg.Topic,
+		Dialer:                d.kafkaDialer(),
+		MinBytes:              c.cfg.MinBytes,
+		MaxBytes:              c.cfg.MaxBytes,
+		MaxWait:               c.cfg.MaxWait,
+		ReadLagInterval:       -1,
+		Logger:                c.log.infoLogger(),
+		ErrorLogger:           c.log.errorLogger(),
+		OffsetOutOfRangeError: true, // or kafka-go jumps forward without a word
+	}
+	if c.cfg.IsolationLevel == ReadCommitted {
+		cfg.IsolationLevel = kafka.ReadCommitted
+	}
+	if c.cfg.GroupID == "" {
+		cfg.Partition = c.cfg.Partition
+	} else {
+		cfg.GroupID = c.cfg.GroupID
+		cfg.CommitInterval = c.cfg.CommitInterval
+		cfg.HeartbeatInterval = c.cfg.HeartbeatInterval
+		cfg.SessionTimeout = c.cfg.SessionTimeout
+		cfg.RebalanceTimeout = c.cfg.RebalanceTimeout
+		cfg.RetentionTime = c.cfg.RetentionTime
+		cfg.WatchPartitionChanges = c.cfg.WatchPartitionChanges
+		cfg.PartitionWatchInterval = c.cfg.PartitionWatchInterval
+		cfg.StartOffset = c.cfg.startOffset()
+	}
+	c.reader = kafka.NewReader(cfg)
+	return c.reader
+}
