@@ -857,3 +857,19 @@ func writeFile(t *testing.T, content string) string {
 	}
 	return path
 }
+
+// What only reading a file can tell still says where the file was named.
+func TestC1_UnreadableCredentialsNameTheirSource(t *testing.T) {
+	t.Parallel()
+	missing := filepath.Join(t.TempDir(), "none.pem")
+	_, consumerErr := kafkax.NewConsumer(kafkax.WithConsumerBrokers("b:9092"), kafkax.WithConsumerTopic("t"),
+		kafkax.WithConsumerTLSEnabled(true), kafkax.WithConsumerTLSCAFile(missing))
+	_, producerErr := kafkax.NewProducer(kafkax.WithProducerBrokers("b:9092"),
+		kafkax.WithProducerTLSEnabled(true), kafkax.WithProducerTLSCAFile(missing))
+	for option, err := range map[string]error{"WithConsumerTLSCAFile": consumerErr, "WithProducerTLSCAFile": producerErr} {
+		var ce *kafkax.ConfigError
+		if !errors.As(err, &ce) || ce.Key != "tls.ca_file" || ce.Source != "option "+option {
+			t.Errorf("%s: got %v, want a ConfigError of tls.ca_file from the option", option, err)
+		}
+	}
+}

@@ -92,10 +92,7 @@ func (c *Consumer) consume(ctx context.Context, h Handler, bh BatchHandler, manu
 	if l.dlq, err = c.deadLetters(cfg); err != nil {
 		return err
 	}
-	e, err := newEngine(ctx, c, &cfg.ConsumerConfig)
-	if err != nil {
-		return err
-	}
+	e := newEngine(ctx, c, &cfg.ConsumerConfig)
 	l.fail = e.fail
 	e.onError = l.onError
 	e.work = l.work

@@ -20,10 +20,11 @@ import (
 // ConsumeBatch) at a time, or through FetchMessage and ReadMessage. All methods
 // are safe for concurrent use.
 type Consumer struct {
-	cfg   ConsumerConfig
-	log   *loggers
-	stats consumerStats
-	dlq   deadLetterTopic
+	cfg    ConsumerConfig
+	log    *loggers
+	stats  consumerStats
+	dlq    deadLetterTopic
+	dialer *dialer // of certificates and credentials; every user dials with a sibling
 
 	closing chan struct{} // closed by the first stop
 
@@ -58,12 +59,11 @@ func MustNewConsumer(opts ...ConsumerOption) *Consumer {
 
 func newConsumer(cfg ConsumerConfig) (*Consumer, error) {
 	log := newLoggers(cfg.logger, cfg.errorLogger)
-	d, err := newDialer(cfg.ConnectionConfig, log) // reads the certificates, so a bad one shows now
+	d, err := newDialer(cfg.ConnectionConfig, log)
 	if err != nil {
-		return nil, err
+		return nil, cfg.origin.sourced(err, cfg.keys())
 	}
-	d.close()
-	return &Consumer{cfg: cfg, log: log, closing: make(chan struct{})}, nil
+	return &Consumer{cfg: cfg, log: log, dialer: d, closing: make(chan struct{})}, nil
 }
 
 // Config returns a copy of the resolved configuration. It prints with secrets
@@ -96,10 +96,7 @@ func (c *Consumer) Ping(ctx context.Context) error {
 	if c.IsShutdown() {
 		return ErrClosed
 	}
-	d, err := newDialer(c.cfg.ConnectionConfig, c.log)
-	if err != nil {
-		return err
-	}
+	d := c.dialer.sibling()
 	defer d.close()
 	return d.ping(ctx)
 }

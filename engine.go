@@ -52,11 +52,8 @@ const cutGrace = 500 * time.Millisecond
 
 // newEngine makes an engine that ends with ctx. Handlers see ctx's values and
 // outlive its end by shutdown_timeout at most.
-func newEngine(ctx context.Context, c *Consumer, cfg *ConsumerConfig) (*engine, error) {
-	d, err := newDialer(cfg.ConnectionConfig, c.log)
-	if err != nil {
-		return nil, err
-	}
+func newEngine(ctx context.Context, c *Consumer, cfg *ConsumerConfig) *engine {
+	d := c.dialer.sibling()
 	e := &engine{
 		cfg:     cfg,
 		log:     c.log,
@@ -73,7 +70,7 @@ func newEngine(ctx context.Context, c *Consumer, cfg *ConsumerConfig) (*engine, 
 	abandoned, abandon := context.WithCancel(context.WithoutCancel(ctx))
 	e.abandoned = abandoned
 	context.AfterFunc(e.cut, func() { time.AfterFunc(cutGrace, abandon) })
-	return e, nil
+	return e
 }
 
 // run blocks until it was asked to stop and everything is drained, or until it

@@ -73,6 +73,24 @@ func (o *origin) source(k configKey) string {
 	return sourceDefault
 }
 
+// sourced adds where the values came from to errors of what only reading a file
+// could tell.
+func (o *origin) sourced(err error, keys []configKey) error {
+	switch e := err.(type) { //nolint:errorlint // this walks the tree itself
+	case *ConfigError:
+		for _, k := range keys {
+			if e.Source == "" && k.name == e.Key {
+				e.Source = o.source(k)
+			}
+		}
+	case interface{ Unwrap() []error }:
+		for _, err := range e.Unwrap() {
+			_ = o.sourced(err, keys)
+		}
+	}
+	return err
+}
+
 // The methods below keep secrets out of fmt, JSON, YAML and slog, of the
 // values and of pointers to them. Each type needs its own: a method that is
 // promoted from an embedded struct would print that struct alone.

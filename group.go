@@ -27,11 +27,7 @@ const (
 // broker create the topic, and leave the whole group without partitions.
 func (e *engine) runGroup(ctx context.Context) {
 	for e.awaitTopic(ctx) {
-		dialer, err := newDialer(e.cfg.ConnectionConfig, e.log)
-		if err != nil {
-			e.fail(err)
-			return
-		}
+		dialer := e.dialer.sibling()
 		cfg := kafka.ConsumerGroupConfig{
 			ID:                e.cfg.GroupID,
 			Brokers:           e.cfg.Brokers,

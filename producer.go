@@ -82,7 +82,7 @@ func MustNewProducer(opts ...ProducerOption) *Producer {
 func newProducer(cfg ProducerConfig, log *loggers) (*Producer, error) {
 	d, err := newDialer(cfg.ConnectionConfig, log)
 	if err != nil {
-		return nil, err
+		return nil, cfg.origin.sourced(err, cfg.keys())
 	}
 
 	p := &Producer{

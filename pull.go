@@ -132,10 +132,7 @@ func (c *Consumer) pull(ctx context.Context) (*puller, error) {
 	if c.puller != nil {
 		return c.puller, nil
 	}
-	e, err := newEngine(context.WithoutCancel(ctx), c, &c.cfg)
-	if err != nil {
-		return nil, err
-	}
+	e := newEngine(context.WithoutCancel(ctx), c, &c.cfg)
 	p := &puller{
 		engine:  e,
 		closing: c.closing,

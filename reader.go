@@ -14,15 +14,10 @@ func (c *Consumer) Reader() *kafka.Reader {
 	if c.closed || c.reader != nil {
 		return c.reader
 	}
-	d, err := newDialer(c.cfg.ConnectionConfig, c.log)
-	if err != nil {
-		c.log.errorf("reader: %v", err)
-		return nil
-	}
 	cfg := kafka.ReaderConfig{
 		Brokers:               c.cfg.Brokers,
 		Topic:                 c.cfg.Topic,
-		Dialer:                d.kafkaDialer(),
+		Dialer:                c.dialer.sibling().kafkaDialer(),
 		MinBytes:              c.cfg.MinBytes,
 		MaxBytes:              c.cfg.MaxBytes,
 		MaxWait:               c.cfg.MaxWait,

@@ -80,10 +80,7 @@ func (c *Consumer) takeSeek(partitions []*partition) {
 
 // offsetsAt has no entry for a partition whose messages are all older.
 func (c *Consumer) offsetsAt(ctx context.Context, t time.Time) (map[int]int64, error) {
-	e, err := newEngine(ctx, c, &c.cfg)
-	if err != nil {
-		return nil, err
-	}
+	e := newEngine(ctx, c, &c.cfg)
 	defer e.discard()
 	n, err := e.countPartitions(ctx)
 	if err != nil {
