@@ -97,6 +97,12 @@ func (b *broker) committed(t testing.TB, group string, partition int) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if len(res.Topics[b.topic]) == 0 {
+		return -1 // the group does not exist yet
+	}
+	if len(res.Topics[b.topic]) == 0 {
+		return -1 // the group does not exist yet
+	}
 	return res.Topics[b.topic][0].CommittedOffset
 }
 

@@ -72,7 +72,7 @@ func (c *Consumer) consume(ctx context.Context, h Handler, bh BatchHandler, manu
 	if ctx == nil || (h == nil && bh == nil) {
 		return errNilArgument
 	}
-	if c == nil || c.log == nil {
+	if c.IsShutdown() {
 		return ErrClosed
 	}
 	cfg, err := resolveConsume(c.cfg, opts)

@@ -68,7 +68,12 @@ func newConsumer(cfg ConsumerConfig) (*Consumer, error) {
 
 // Config returns a copy of the resolved configuration. It prints with secrets
 // masked.
-func (c *Consumer) Config() ConsumerConfig { return c.cfg.clone() }
+func (c *Consumer) Config() ConsumerConfig {
+	if c == nil {
+		return ConsumerConfig{}
+	}
+	return c.cfg.clone()
+}
 
 // Format prints what the consumer reads. Without it, fmt would walk into the
 // configuration and print its secrets.
@@ -83,6 +88,9 @@ func (c *Consumer) Format(f fmt.State, _ rune) {
 // SetLogger replaces both loggers, also while the consumer runs. Nil stands for
 // the default: no progress, and errors to slog's default logger.
 func (c *Consumer) SetLogger(logger, errorLogger kafka.Logger) {
+	if c == nil || c.log == nil {
+		return
+	}
 	c.log.set(logger, errorLogger)
 }
 
@@ -280,6 +288,9 @@ func (c *Consumer) deadLetters(cfg consumeConfig) (*deadLetterWriter, error) {
 
 // current is the assignment of the moment, or nil.
 func (c *Consumer) current() *assignment {
+	if c == nil {
+		return nil
+	}
 	c.mu.Lock()
 	e := c.engine
 	c.mu.Unlock()
@@ -305,6 +316,9 @@ type consumerStats struct {
 // and, without a group, Offset are of the moment. The rest of the counters and
 // summaries is not filled.
 func (c *Consumer) Stats() kafka.ReaderStats {
+	if c == nil {
+		return kafka.ReaderStats{Offset: -1, Lag: -1}
+	}
 	s := kafka.ReaderStats{
 		Fetches:    c.stats.fetches.Load(),
 		Messages:   c.stats.messages.Load(),

@@ -78,6 +78,9 @@ func (c *Consumer) CommitMessages(ctx context.Context, msgs ...kafka.Message) er
 	p.poke()
 	if len(committed) > 0 {
 		if err := a.committer.commit(ctx); err != nil {
+			if isFenced(err) && !errors.Is(err, ErrRevoked) {
+				err = fmt.Errorf("%w: %w", ErrRevoked, err)
+			}
 			for part, offset := range committed {
 				if !part.tracker.committedPast(offset) {
 					errs = append(errs, fmt.Errorf("%s: commit: %w", at(part.topic, part.id, offset), err))

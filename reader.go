@@ -9,6 +9,9 @@ import (
 // member of its own of the same group, and none of what kafkax promises holds
 // for it.
 func (c *Consumer) Reader() *kafka.Reader {
+	if c == nil || c.closing == nil {
+		return nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed || c.reader != nil {
