@@ -171,7 +171,7 @@ func (l *loop) workPartition(a *assignment, p *partition) {
 				return
 			}
 			it := item{&c.messages[i], c, left}
-			if !p.tracker.delivered(c.epoch, it.Offset) {
+			if !c.deliver(it.Message) {
 				it.done() // a seek went elsewhere
 				continue
 			}
@@ -247,7 +247,17 @@ func (l *loop) call(ctx context.Context, h func(context.Context) error) (err err
 		ctx, cancel = context.WithTimeoutCause(ctx, l.cfg.HandlerTimeout, ErrHandlerTimeout)
 		defer cancel()
 	}
-	err = l.guard(func() error { return h(ctx) })
+	returned := false
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		} else if !returned {
+			// runtime.Goexit ends this goroutine, and nothing can keep it.
+			l.fail(errors.New("kafkax: a handler called runtime.Goexit; its partition cannot go on"))
+		}
+	}()
+	err = h(ctx)
+	returned = true
 	if err != nil && errors.Is(context.Cause(ctx), ErrHandlerTimeout) && !errors.Is(err, ErrHandlerTimeout) {
 		err = fmt.Errorf("%w (%v): %w", ErrHandlerTimeout, l.cfg.HandlerTimeout, err)
 	}
@@ -291,29 +301,21 @@ func (l *loop) skips() bool {
 	return l.cfg.OnFailure == FailSkip || (l.cfg.OnFailure == FailDefault && !l.manual)
 }
 
-// onError calls the user's function, which must not take the loop down.
+// onError calls the user's function, which must not take the loop down: neither
+// by a panic nor, so on a goroutine of its own, by runtime.Goexit.
 func (l *loop) onError(ctx context.Context, msg kafka.Message, err error) {
 	if l.cfg.onError == nil {
 		return
 	}
-	if err := l.guard(func() error { l.cfg.onError(ctx, msg, err); return nil }); err != nil {
-		l.log.errorf("OnError: %v", err)
-	}
-}
-
-// guard calls a user's function and turns a panic into an error. A call of
-// runtime.Goexit ends this goroutine, which nothing can prevent, so it ends the
-// loop instead of a partition in silence.
-func (l *loop) guard(f func() error) (err error) {
-	returned := false
-	defer func() {
-		if v := recover(); v != nil {
-			err = &PanicError{Value: v, Stack: debug.Stack()}
-		} else if !returned {
-			l.fail(errors.New("kafkax: a handler or OnError called runtime.Goexit; its partition cannot go on"))
-		}
+	returned := make(chan struct{})
+	go func() {
+		defer close(returned)
+		defer func() {
+			if v := recover(); v != nil {
+				l.log.errorf("OnError: %v", &PanicError{Value: v, Stack: debug.Stack()})
+			}
+		}()
+		l.cfg.onError(ctx, msg, err)
 	}()
-	err = f()
-	returned = true
-	return err
+	<-returned
 }

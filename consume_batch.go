@@ -120,9 +120,9 @@ func (l *loop) fill(a *assignment, offers <-chan offer) []taken {
 			return batch
 		case o := <-offers:
 			n := min(len(o.messages), l.cfg.BatchSize-len(batch))
-			for _, m := range o.messages[:n] {
-				if o.chunk.partition.tracker.delivered(o.chunk.epoch, m.Offset) {
-					batch = append(batch, taken{m, o.feed, o.chunk.epoch})
+			for i := range o.messages[:n] {
+				if m := &o.messages[i]; o.chunk.deliver(m) {
+					batch = append(batch, taken{*m, o.feed, o.chunk.epoch})
 				}
 			}
 			o.taken <- n

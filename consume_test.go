@@ -55,14 +55,14 @@ func watchCommits(b *broker) *commitLog {
 	return l
 }
 
-// highest is the largest offset so far; -1 if there is none.
-func (l *commitLog) highest(partition int32) int64 {
+// highest is the largest offset of partition 0 so far; -1 if there is none.
+func (l *commitLog) highest() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.offsets[partition]) == 0 {
+	if len(l.offsets[0]) == 0 {
 		return -1
 	}
-	return slices.Max(l.offsets[partition])
+	return slices.Max(l.offsets[0])
 }
 
 // neverBack fails if an offset was committed after a larger one.
@@ -186,7 +186,7 @@ func TestD1_NothingCommittedPastAMessageInFlight(t *testing.T) {
 			})
 			eventually(t, "the other partition to be committed", func() bool { return b.committed(t, "g", 1) == 40 })
 			eventually(t, "what is before to be committed", func() bool { return b.committed(t, "g", 0) == 3 })
-			if got := commits.highest(0); got != 3 {
+			if got := commits.highest(); got != 3 {
 				t.Errorf("%d was committed while 3 was in flight", got)
 			}
 			held.release()
@@ -230,7 +230,7 @@ func TestD1_OutOfOrderFinishCommitsThePrefixOnly(t *testing.T) {
 			prefix++
 		}
 		eventually(t, fmt.Sprintf("a commit of %d", prefix), func() bool { return max(b.committed(t, "g", 0), 0) == prefix })
-		if got := commits.highest(0); got > prefix {
+		if got := commits.highest(); got > prefix {
 			t.Fatalf("%d committed, but only %d are handled in a row", got, prefix)
 		}
 	}
@@ -306,7 +306,7 @@ func TestD1_NothingCommittedPastAPendingDeadLetter(t *testing.T) {
 			received(t, "a second try", tried)
 			eventually(t, "what is before to be committed", func() bool { return b.committed(t, "g", 0) == 7 })
 			received(t, "a third try", tried)
-			if got := commits.highest(0); got != 7 {
+			if got := commits.highest(); got != 7 {
 				t.Errorf("%d committed while the dead letter of 7 is pending", got)
 			}
 			up.release()
@@ -668,21 +668,16 @@ func TestD3_HandlersAreCutOffWithACause(t *testing.T) {
 						kafkax.WithDLQWriter(dlqFunc(func(context.Context, ...kafka.Message) error { dead.Add(1); return nil })))
 				}()
 				received(t, "the handler", started)
-				highest := int64(0)
-				if tt.cause == kafkax.ErrShutdown {
-					tt.end(t, b, c, cancel)
-				} else {
-					tt.end(t, b, c, cancel)
-				}
+				tt.end(t, b, c, cancel)
 				if err := received(t, "the handler's context to end", causes); !errors.Is(err, tt.cause) {
 					t.Errorf("the cause is %v, want %v", err, tt.cause)
 				}
-				if tt.cause == kafkax.ErrShutdown {
+				if errors.Is(tt.cause, kafkax.ErrShutdown) {
 					var cut *kafkax.ShutdownError
 					if err := received(t, "the loop", result); !errors.As(err, &cut) || !errors.Is(err, kafkax.ErrShutdown) {
 						t.Errorf("the loop returned %v", err)
 					}
-					if highest = commits.highest(0); highest > 2 {
+					if highest := commits.highest(); highest > 2 {
 						t.Errorf("committed %d, 2 was cut off", highest)
 					}
 				} else {
@@ -806,7 +801,7 @@ func TestD6_PanicIsAnErrorWithItsStack(t *testing.T) {
 			b.produce(t, numbered(1, 2)...)
 			c := b.consumer(t, "g")
 			var calls atomic.Int64
-			panics := func(_ context.Context, m kafka.Message) error {
+			panics := func(_ context.Context, m kafka.Message) error { //nolint:unparam // a Handler
 				if m.Offset == 1 {
 					calls.Add(1)
 					panic(errBoom)
@@ -875,33 +870,59 @@ func TestD6_GoexitInAHandlerEndsTheLoop(t *testing.T) {
 	}
 }
 
-func TestD6_OnErrorMayPanic(t *testing.T) {
+func TestD6_OnErrorMayPanicOrExit(t *testing.T) {
 	t.Parallel()
-	b := startBroker(t, 1)
-	b.produce(t, numbered(1, 5)...)
-	c := b.consumer(t, "g", kafkax.WithConsumerCommitInterval(time.Millisecond))
-	run(t, func(ctx context.Context) error {
-		return c.Consume(ctx, func(context.Context, kafka.Message) error { return kafkax.Permanent(errHandler) },
-			kafkax.WithOnError(func(context.Context, kafka.Message, error) { panic("in OnError") }))
-	})
-	eventually(t, "all to be skipped", func() bool { return b.committed(t, "g", 0) == 5 })
+	tests := []struct {
+		name string
+		end  func()
+	}{
+		{"panic", func() { panic("in OnError") }},
+		{"Goexit", runtime.Goexit},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := startBroker(t, 1)
+			b.produce(t, numbered(1, 5)...)
+			c := b.consumer(t, "g", kafkax.WithConsumerCommitInterval(time.Millisecond))
+			run(t, func(ctx context.Context) error {
+				return c.Consume(ctx, func(context.Context, kafka.Message) error { return kafkax.Permanent(errHandler) },
+					kafkax.WithOnError(func(context.Context, kafka.Message, error) { tt.end() }))
+			})
+			eventually(t, "all to be skipped", func() bool { return b.committed(t, "g", 0) == 5 })
+		})
+	}
 }
 
-// Goexit takes the goroutine away that the message runs on. The loop says so
-// and ends, and does not count the message as skipped.
-func TestD6_OnErrorThatExitsEndsTheLoop(t *testing.T) {
+// What is not about a message is reported from the engine's own goroutines.
+func TestD6_OnErrorMayExitOnAnEngineGoroutine(t *testing.T) {
 	t.Parallel()
 	b := startBroker(t, 1)
-	b.produce(t, numbered(1, 5)...)
-	c := b.consumer(t, "g")
-	err := c.Consume(testContext(t), func(context.Context, kafka.Message) error { return kafkax.Permanent(errHandler) },
-		kafkax.WithOnError(func(context.Context, kafka.Message, error) { runtime.Goexit() }))
-	if err == nil || !strings.Contains(err.Error(), "Goexit") {
-		t.Errorf("the loop ended with %v, want an error that names Goexit", err)
-	}
-	if got := b.committed(t, "g", 0); got > 0 {
-		t.Errorf("committed %d, past a message that was not dealt with", got)
-	}
+	b.produce(t, numbered(1, 1)...)
+	c := b.consumer(t, "g", kafkax.WithConsumerShutdownTimeout(200*time.Millisecond))
+	started, told := make(chan struct{}, 10), make(chan error, 10)
+	result := make(chan error, 1)
+	go func() {
+		result <- c.Consume(context.Background(), func(ctx context.Context, _ kafka.Message) error {
+			started <- struct{}{}
+			<-ctx.Done()
+			return ctx.Err()
+		}, kafkax.WithOnError(func(_ context.Context, _ kafka.Message, err error) {
+			if errors.Is(err, kafkax.ErrRevoked) {
+				told <- err
+				runtime.Goexit()
+			}
+		}))
+	}()
+	received(t, "the handler", started)
+	other := b.consumer(t, "g")
+	run(t, func(ctx context.Context) error {
+		return other.Consume(ctx, func(context.Context, kafka.Message) error { return nil })
+	})
+	_ = received(t, "OnError, as the handler is too slow for the rebalance", told)
+	closed := make(chan error, 1)
+	go func() { closed <- c.Close() }()
+	_, _ = received(t, "Close", closed), received(t, "the loop", result)
 }
 
 func TestD7_StopDuringAHandlerIsNoFailure(t *testing.T) {
@@ -947,7 +968,7 @@ func TestD7_StopDuringAHandlerIsNoFailure(t *testing.T) {
 				if calls.Load() != 1 || dead.Load() != 0 || told.Load() != 0 {
 					t.Errorf("%d calls, %d dead letters, OnError %d times", calls.Load(), dead.Load(), told.Load())
 				}
-				if got := commits.highest(0); got > 0 {
+				if got := commits.highest(); got > 0 {
 					t.Errorf("committed %d, nothing is handled", got)
 				}
 			})
@@ -981,8 +1002,8 @@ func TestD7_StopDuringBackoffIsNoFailure(t *testing.T) {
 			if time.Since(began) > 30*time.Second {
 				t.Error("the stop waited for the backoff")
 			}
-			if dead.Load() != 0 || commits.highest(0) > 0 {
-				t.Errorf("%d dead letters, committed %d", dead.Load(), commits.highest(0))
+			if dead.Load() != 0 || commits.highest() > 0 {
+				t.Errorf("%d dead letters, committed %d", dead.Load(), commits.highest())
 			}
 		})
 	}

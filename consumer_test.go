@@ -553,9 +553,9 @@ func TestConsumerConfigIsACopy(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = c.Close() })
 	cfg := c.Config()
-	cfg.Brokers[0], cfg.Topic = "changed:3", "changed"
-	if got := c.Config(); !slices.Equal(got.Brokers, []string{"one:1", "two:2"}) || got.Topic != "t" {
-		t.Errorf("the consumer's configuration was changed through a copy: %v, %s", got.Brokers, got.Topic)
+	cfg.Brokers[0] = "changed:3"
+	if got := c.Config(); !slices.Equal(got.Brokers, []string{"one:1", "two:2"}) {
+		t.Errorf("the consumer's configuration was changed through a copy: %v", got.Brokers)
 	}
 }
 
@@ -660,8 +660,7 @@ func TestConsumerPing(t *testing.T) {
 	}
 	b.Close()
 	err := c.Ping(testContext(t))
-	var ce *kafkax.ConnectError
-	if !errors.As(err, &ce) {
+	if _, ok := errors.AsType[*kafkax.ConnectError](err); !ok {
 		t.Errorf("without a broker: %v", err)
 	}
 }
@@ -715,7 +714,8 @@ func TestRunWithGracefulShutdown(t *testing.T) { //nolint:paralleltest // sends 
 	setUp := func(t *testing.T, opts ...kafkax.ConsumerOption) (*broker, *kafkax.Consumer) {
 		b := startBroker(t, 1)
 		b.produce(t, numbered(1, 10)...)
-		return b, b.consumer(t, "g", opts...)
+		c := b.consumer(t, "g", opts...)
+		return b, c
 	}
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(fmt.Sprint(s), func(t *testing.T) {
@@ -798,8 +798,7 @@ func TestRunWithGracefulShutdown(t *testing.T) { //nolint:paralleltest // sends 
 			<-forever
 			return nil
 		})
-		var cut *kafkax.ShutdownError
-		if !errors.As(err, &cut) {
+		if _, ok := errors.AsType[*kafkax.ShutdownError](err); !ok {
 			t.Errorf("returned %v", err)
 		}
 		close(forever)

@@ -159,8 +159,6 @@ func (d *decoder) message(r *protocol.Record) error {
 	}
 	d.chunk.messages = append(d.chunk.messages, m)
 	d.bytes += size
-	d.stats.messages.Add(1)
-	d.stats.bytes.Add(int64(len(key) + len(value)))
 	return nil
 }
 

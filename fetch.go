@@ -44,6 +44,18 @@ type chunk struct {
 	release   func()        // gives its bytes back to the budget
 }
 
+// deliver notes that a message of the chunk is on its way to a handler. It is
+// false if a seek has made it stale.
+func (c *chunk) deliver(m *kafka.Message) bool {
+	if !c.partition.tracker.delivered(c.epoch, m.Offset) {
+		return false
+	}
+	stats := c.partition.assignment.engine.stats
+	stats.messages.Add(1)
+	stats.bytes.Add(int64(len(m.Key) + len(m.Value)))
+	return true
+}
+
 // finished is called in the order of the log, after the last message of the
 // chunk was delivered.
 func (c *chunk) finished() {

@@ -219,7 +219,7 @@ func (p *puller) pop() *kafka.Message {
 		// A rebalance looks at stopping, then at what was delivered; so the
 		// other way round here, and it either waits for this message or it
 		// is not returned.
-		if c.partition.tracker.delivered(c.epoch, m.Offset) && stopping.Err() == nil {
+		if c.deliver(m) && stopping.Err() == nil {
 			return m
 		}
 	}

@@ -273,7 +273,7 @@ func TestReadMessageDeliversAtLeastOnce(t *testing.T) {
 			t.Fatalf("read %d: %v, want %d", m.Offset, err, i)
 		}
 		eventually(t, "what was read before to be committed", func() bool { return max(b.committed(t, "g", 0), 0) == i })
-		if got := commits.highest(0); got > i {
+		if got := commits.highest(); got > i {
 			t.Fatalf("%d committed while %d is with the caller", got, i)
 		}
 	}
