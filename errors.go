@@ -72,7 +72,7 @@ var (
 // [ErrInvalidConfig].
 type ConfigError struct {
 	Key    string // as in the YAML: "consumer.session_timeout"
-	Source string // "env KAFKAX_...", "file:line", "option" or "default"
+	Source string // "env KAFKAX_...", "file:line", "option WithX", "protobuf" or "default"
 	Value  string // as given; secrets masked
 	Rule   string // what it should have been
 	Err    error  // a more specific sentinel or the cause; may be nil

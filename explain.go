@@ -20,7 +20,7 @@ const (
 type Setting struct {
 	Key    string // as in the YAML: "consumer.session_timeout"
 	Value  string // what is in effect; secrets masked
-	Source string // "default", "file:line", "env KAFKAX_X", "option WithX" or "set in code"
+	Source string // "default", "file:line", "env KAFKAX_X", "option WithX", "protobuf" or "set in code"
 }
 
 // Explanation is every key of a configuration with its value and the layer

@@ -31,6 +31,7 @@ type draft struct {
 	configFile setting
 	injected   []Setting
 	problems   []error
+	warnings   []string
 }
 
 type producerDraft struct {

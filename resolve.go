@@ -16,7 +16,8 @@ var defaultYAML []byte
 // parsing and bounds are in one place: the table of keys.
 type setting struct {
 	text   string
-	source string // "default", "file:line", "env KAFKAX_X" or "option WithX"
+	source string // "default", "file:line", "env KAFKAX_X", "option WithX" or "protobuf"
+	broken string // the rule it broke before it could be spelled as text, or ""
 }
 
 // layer is what one source gives, by key.
@@ -124,6 +125,9 @@ func (s surroundings) merge(r *resolver, d *draft, conn *ConnectionConfig) {
 	for _, name := range unknown {
 		s.warn(conn.errorLogger, name, unknownVariable(name))
 	}
+	for _, message := range d.warnings {
+		s.warn(conn.errorLogger, message, message)
+	}
 	if d.configFile.source != "" {
 		file = d.configFile
 	}
@@ -171,7 +175,11 @@ func (r *resolver) parse() {
 		if !ok || k.unset && given.text == "" {
 			continue
 		}
-		if rule := k.parse(given.text); rule != "" {
+		rule := given.broken
+		if rule == "" {
+			rule = k.parse(given.text)
+		}
+		if rule != "" {
 			r.fail(k.name, rule, nil)
 		}
 	}
