@@ -569,10 +569,9 @@ func TestSetLoggerWhileRunning(t *testing.T) {
 		return c.Consume(ctx, func(context.Context, kafka.Message) error { n.Add(1); return kafkax.Permanent(errHandler) })
 	})
 	logged := make(chan struct{}, 1000)
-	for i := 0; n.Load() < 50; i++ {
-		if i%2 == 0 {
-			c.SetLogger(nil, nil)
-		}
+	for handled := int64(0); handled < 50; {
+		handled = n.Load()
+		c.SetLogger(nil, nil)
 		c.SetLogger(testLogger(t), kafka.LoggerFunc(func(string, ...any) {
 			select {
 			case logged <- struct{}{}:
