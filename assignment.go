@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -64,7 +65,7 @@ func (a *assignment) run(ctx, revoked context.Context) {
 	defer a.end()
 	e.setCurrent(a)
 	defer e.setCurrent(nil)
-	e.log.infof("assigned %s", a)
+	e.log.infof(a.attrs(), "assigned %s", a)
 
 	var background, workers, commits sync.WaitGroup
 	for _, p := range a.partitions {
@@ -103,7 +104,7 @@ func (a *assignment) run(ctx, revoked context.Context) {
 	close(stopCommitting)
 	commits.Wait()
 	a.finish(ctx, limit)
-	e.log.infof("revoked %s", a)
+	e.log.infof(a.attrs(), "revoked %s", a)
 }
 
 // drain waits for the handlers until limit, then ends their context, then waits
@@ -195,6 +196,14 @@ func (a *assignment) String() string {
 	return s
 }
 
+func (a *assignment) attrs() logAttrs {
+	attrs := logAttrs{slog.String("topic", a.engine.cfg.Topic)}.group(a.engine.cfg.GroupID)
+	if a.gen != nil {
+		attrs = append(attrs, slog.String("member", a.gen.MemberID), slog.Int("generation", int(a.gen.ID)))
+	}
+	return attrs
+}
+
 func (e *engine) setCurrent(a *assignment) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -262,7 +271,7 @@ func (a *assignment) watchPartitions(ctx context.Context) {
 		case err != nil:
 			e.report(-1, err)
 		case n != e.knownPartitions():
-			e.log.infof("topic %s has %d partitions now, rejoining", e.cfg.Topic, n)
+			e.log.infof(a.attrs(), "topic %s has %d partitions now, rejoining", e.cfg.Topic, n)
 			e.mu.Lock()
 			e.partitions = n
 			e.mu.Unlock()

@@ -226,7 +226,7 @@ func (l *loop) try(a *assignment, slot *handlerSlot, it item) (attempts int, err
 			return attempts, err
 		}
 		slot.release()
-		l.log.infof("%s: attempt %d failed, to be retried: %v", at(it.Topic, it.Partition, it.Offset), attempts, err)
+		l.log.infof(l.attrs(it.Message), "%s: attempt %d failed, to be retried: %v", at(it.Topic, it.Partition, it.Offset), attempts, err)
 		if l.cfg.Retry.wait(a.stopping, attempts) != nil || !slot.acquire(a.stopping) {
 			return attempts, errInterrupted
 		}
@@ -279,13 +279,13 @@ func (l *loop) giveUp(a *assignment, msg kafka.Message, err error, attempts int)
 			a.stopped(msg.Partition, err)
 			return false
 		}
-		l.log.infof("%s: dead-lettered after %d attempt(s): %v", place, attempts, err)
+		l.log.infof(l.attrs(&msg), "%s: dead-lettered after %d attempt(s): %v", place, attempts, err)
 		l.onError(a.ctx, msg, err)
 		return true
 
 	case l.skips():
 		if l.cfg.onError == nil {
-			l.log.errorf("%s: skipped after %d attempt(s): %v", place, attempts, err)
+			l.log.errorf(l.attrs(&msg), "%s: skipped after %d attempt(s): %v", place, attempts, err)
 		}
 		l.onError(a.ctx, msg, err)
 		return true
@@ -312,10 +312,14 @@ func (l *loop) onError(ctx context.Context, msg kafka.Message, err error) {
 		defer close(returned)
 		defer func() {
 			if v := recover(); v != nil {
-				l.log.errorf("OnError: %v", &PanicError{Value: v, Stack: debug.Stack()})
+				l.log.errorf(l.attrs(&msg), "OnError: %v", &PanicError{Value: v, Stack: debug.Stack()})
 			}
 		}()
 		l.cfg.onError(ctx, msg, err)
 	}()
 	<-returned
+}
+
+func (l *loop) attrs(msg *kafka.Message) logAttrs {
+	return attrsOf(msg.Topic, msg.Partition).offset(msg.Offset).group(l.cfg.GroupID)
 }

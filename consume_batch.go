@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"fmt"
 	"slices"
 	"sync"
@@ -163,7 +164,7 @@ func (l *loop) runBatch(a *assignment, batch []taken) bool {
 		l.handled(a)
 		batch = again
 		if len(batch) > 0 {
-			l.log.infof("%s: attempt %d of a batch failed for %d message(s), to be retried: %v", l.cfg.Topic, attempt, len(batch), err)
+			l.log.infof(logAttrs{slog.String("topic", l.cfg.Topic)}.group(l.cfg.GroupID), "%s: attempt %d of a batch failed for %d message(s), to be retried: %v", l.cfg.Topic, attempt, len(batch), err)
 			if interrupted || l.cfg.Retry.wait(a.stopping, attempt) != nil {
 				interrupted = true
 				break

@@ -204,7 +204,7 @@ func (w *deadLetterWriter) write(ctx, stopping context.Context, msg kafka.Messag
 			break
 		}
 		err := fmt.Errorf("%s: dead letter not written, try %d: %w", at(msg.Topic, msg.Partition, msg.Offset), try, writeErr)
-		w.log.errorf("%v", err)
+		w.log.errorf(attrsOf(msg.Topic, msg.Partition).offset(msg.Offset).group(w.group), "%v", err)
 		failed(err)
 		cause = deadLetterRetry.wait(stopping, try)
 	}

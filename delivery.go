@@ -197,7 +197,7 @@ func (d *delivery) deliver(ctx context.Context, addr net.Addr, topic string, p *
 			return answer, 0, giveUp(s, b, fmt.Errorf("producer.max_attempts used up: %w", b.last))
 		}
 
-		d.log.infof("%s[%d]: try %d: %v; trying again", b.topic, b.partition, round, b.last)
+		d.log.infof(attrsOf(b.topic, int(b.partition)), "%s[%d]: try %d: %v; trying again", b.topic, b.partition, round, b.last)
 		if !pause(ctx, round) {
 			return answer, 0, giveUp(s, b, ending(ctx, b.last))
 		}
@@ -263,7 +263,7 @@ func (d *delivery) try(ctx context.Context, addr net.Addr, r *route, s *producer
 // restart gives a session up whose place the broker does not know. The batch
 // gets a new stamp with its next try, if it may have one.
 func (d *delivery) restart(s *producerSession, b *batch, change sessionChange) {
-	d.log.errorf("%s[%d]: the broker does not know producer %d, epoch %d, sequence %d: %v. "+
+	d.log.errorf(attrsOf(b.topic, int(b.partition)), "%s[%d]: the broker does not know producer %d, epoch %d, sequence %d: %v. "+
 		"An unclean leader election may have lost messages it had acknowledged, or retention or deletion took them; going on with a new sequence",
 		b.topic, b.partition, s.id, s.epoch, s.next, b.last)
 	if change == renewSession {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"strconv"
@@ -130,6 +131,9 @@ func (d *dialer) close() {
 // each. It returns nil as soon as one has answered. When none does, the error
 // holds a *ConnectError for each.
 func (d *dialer) ping(ctx context.Context) error {
+	d = d.sibling() // connects anew, and leaves the telling to the error
+	d.log = newLoggers(nil, kafka.LoggerFunc(func(string, ...any) {}))
+	defer d.close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
@@ -288,7 +292,7 @@ func (d *dialer) add(c *conn, address string) bool {
 	d.served[address] = true
 	d.mu.Unlock()
 	if last != nil {
-		d.log.infof("broker %s: connected again", address)
+		d.log.infof(logAttrs{slog.String("broker", address)}, "broker %s: connected again", address)
 	}
 	return true
 }
@@ -306,7 +310,7 @@ func (d *dialer) failed(address, step string, err error) *ConnectError {
 	}
 	d.mu.Unlock()
 	if last == nil || last.Step != failure.Step || last.Hint != failure.Hint {
-		d.log.errorf("%v", failure)
+		d.log.errorf(logAttrs{slog.String("broker", address)}, "%v", failure)
 	}
 	return failure
 }

@@ -131,7 +131,11 @@ func (e *engine) fail(err error) {
 // report makes a problem visible that the engine deals with by itself.
 func (e *engine) report(partition int, err error) {
 	e.stats.errors.Add(1)
-	e.log.errorf("%v", err)
+	attrs := attrsOf(e.cfg.Topic, partition)
+	if partition < 0 {
+		attrs = attrs[:1] // about the topic
+	}
+	e.log.errorf(attrs.group(e.cfg.GroupID), "%v", err)
 	e.onError(context.Background(), kafka.Message{Topic: e.cfg.Topic, Partition: partition}, err)
 }
 

@@ -69,7 +69,7 @@ func (e *engine) generations(ctx context.Context, group *kafka.ConsumerGroup) (j
 		case ctx.Err() != nil:
 			return joined
 		case errors.Is(err, kafka.RebalanceInProgress):
-			e.log.infof("group %s: another rebalance began while joining", e.cfg.GroupID)
+			e.log.infof(logAttrs{}.group(e.cfg.GroupID), "group %s: another rebalance began while joining", e.cfg.GroupID)
 			continue
 		case err != nil:
 			err = fmt.Errorf("group %s: join: %w", e.cfg.GroupID, e.dialer.explain(err))

@@ -60,14 +60,14 @@ func TestLoggersNil(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			l := newLoggers(tt.logger, tt.logger)
-			l.infof("nobody reads %s", "this")
-			if got, ok := (*l.err.Load()).(slogErrors); !ok {
+			l.infof(nil, "nobody reads %s", "this")
+			if got, ok := (*l.err.Load()).(slogLogger); !ok {
 				t.Errorf("error logger is %T, want slog's default", got)
 			}
 
 			var infos logRecord
 			l.set(recordLogs(&infos), tt.logger)
-			l.infof("somebody reads %s", "this")
+			l.infof(nil, "somebody reads %s", "this")
 			if got := infos.last(); got != "somebody reads this" {
 				t.Errorf("info line = %q", got)
 			}
@@ -85,8 +85,8 @@ func TestErrorsReachSlogDefault(t *testing.T) {
 	defer log.SetFlags(log.Flags())
 	slog.SetDefault(slog.New(slog.NewTextHandler(&out, nil)))
 
-	l.infof("progress")
-	l.errorf("orders[%d]: %s", 3, "gone")
+	l.infof(nil, "progress")
+	l.errorf(nil, "orders[%d]: %s", 3, "gone")
 	got := out.String()
 	if !strings.Contains(got, `level=ERROR msg="kafkax: orders[3]: gone"`) || strings.Contains(got, "progress") {
 		t.Errorf("slog got %q, want the error alone", got)
@@ -119,4 +119,44 @@ func (r *logRecord) last() string {
 		return ""
 	}
 	return lines[len(lines)-1]
+}
+
+func TestSlogLoggers(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	target := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{
+		Level: slog.LevelDebug,
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		},
+	}))
+	l := newLoggers(NewSlogLoggers(target))
+	l.infof(attrsOf("orders", 3).offset(42).group("billing"), "attempt %d failed", 1)
+	l.errorf(attrsOf("orders", 3).group(""), "%v", ErrRevoked)
+	l.infoLogger().Printf("committed %d", 7)
+	l.errorLogger().Printf("lost it")
+	want := `level=INFO msg="kafkax: attempt 1 failed" topic=orders partition=3 offset=42 group=billing
+level=ERROR msg="kafkax: partition revoked" topic=orders partition=3
+level=DEBUG msg="kafkax: committed 7"
+level=ERROR msg="kafkax: lost it"
+`
+	if out.String() != want {
+		t.Errorf("got\n%swant\n%s", &out, want)
+	}
+}
+
+// Without a target it is whatever slog's default is when something happens.
+func TestSlogLoggersNil(t *testing.T) { //nolint:paralleltest // replaces slog's default logger
+	var out bytes.Buffer
+	l := newLoggers(NewSlogLoggers(nil))
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&out, nil)))
+	defer slog.SetDefault(before)
+	l.errorf(nil, "gone")
+	if !strings.Contains(out.String(), "gone") {
+		t.Errorf("the default logger got %q", &out)
+	}
 }

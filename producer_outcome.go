@@ -157,13 +157,13 @@ func (p *Producer) produce(msgs []kafka.Message) error {
 func (p *Producer) notify(msgs []kafka.Message, err error) {
 	if p.completion == nil {
 		if err != nil && p.cfg.Async {
-			p.log.errorf("%s: %d message(s) not acknowledged: %v", placeOf(msgs), len(msgs), err)
+			p.log.errorf(nil, "%s: %d message(s) not acknowledged: %v", placeOf(msgs), len(msgs), err)
 		}
 		return
 	}
 	defer func() {
 		if v := recover(); v != nil {
-			p.log.errorf("%s: completion callback: %v", placeOf(msgs), &PanicError{Value: v, Stack: debug.Stack()})
+			p.log.errorf(nil, "%s: completion callback: %v", placeOf(msgs), &PanicError{Value: v, Stack: debug.Stack()})
 		}
 	}()
 	p.completion(msgs, err)

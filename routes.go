@@ -3,6 +3,7 @@ package kafkax
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -164,7 +165,7 @@ func (d *delivery) lookup(ctx context.Context, addr net.Addr, req *metadata.Requ
 		case !missing.IsZero() && time.Since(missing) >= missingTopicPatience:
 			return nil, fmt.Errorf("topic %q: %w (for %s now; producers do not create topics)", topic, err, missingTopicPatience)
 		}
-		d.log.infof("topic %q: lookup %d: %v; trying again", topic, tries, err)
+		d.log.infof(logAttrs{slog.String("topic", topic)}, "topic %q: lookup %d: %v; trying again", topic, tries, err)
 		if !pause(ctx, tries) {
 			return nil, fmt.Errorf("topic %q not found out: %w", topic, ending(ctx, err))
 		}

@@ -63,7 +63,7 @@ func (m *material[T]) load() (T, error) {
 		return value, err
 	case m.problem != err.Error():
 		m.problem = err.Error()
-		m.log.errorf("%v; the last good one stays in use", err)
+		m.log.errorf(nil, "%v; the last good one stays in use", err)
 	}
 	return m.value, nil
 }
@@ -110,7 +110,7 @@ func newTLSMaterial(cfg ConnectionConfig, log *loggers) (*material[*tls.Config],
 		return nil, err
 	}
 	if first.InsecureSkipVerify {
-		log.errorf("tls.insecure_skip_verify: whoever answers on a broker's address is trusted; do not use this in production")
+		log.errorf(nil, "tls.insecure_skip_verify: whoever answers on a broker's address is trusted; do not use this in production")
 	}
 	return m, nil
 }
