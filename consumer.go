@@ -352,17 +352,28 @@ func (c *Consumer) Stats() kafka.ReaderStats {
 // what the last fetches said (and every read_lag_interval where a slow handler
 // keeps fetches from being made). It is -1 while nothing is assigned or known.
 func (c *Consumer) Lag() int64 {
-	a := c.current()
-	if a == nil || len(a.partitions) == 0 {
-		return -1
-	}
 	var sum int64
-	for _, p := range a.partitions {
-		lag := p.lag()
+	lags := c.PartitionLag()
+	for _, lag := range lags {
 		if lag < 0 {
 			return -1
 		}
 		sum += lag
 	}
+	if len(lags) == 0 {
+		return -1
+	}
 	return sum
+}
+
+// PartitionLag is [Consumer.Lag] by assigned partition; -1 where it is not
+// known yet. It is empty while nothing is assigned.
+func (c *Consumer) PartitionLag() map[int]int64 {
+	lags := map[int]int64{}
+	if a := c.current(); a != nil {
+		for _, p := range a.partitions {
+			lags[p.id] = p.lag()
+		}
+	}
+	return lags
 }

@@ -247,6 +247,12 @@ type permanentError struct{ error }
 
 func (e *permanentError) Unwrap() error { return e.error }
 
+// IsPermanent says whether err is marked by [Permanent], at any depth.
+func IsPermanent(err error) bool {
+	_, permanent := unmark(err)
+	return permanent
+}
+
 // unmark splits an error into what the handler meant and whether it was marked
 // Permanent at any depth. Only an outermost mark can be taken off.
 //
