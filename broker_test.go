@@ -100,9 +100,6 @@ func (b *broker) committed(t testing.TB, group string, partition int) int64 {
 	if len(res.Topics[b.topic]) == 0 {
 		return -1 // the group does not exist yet
 	}
-	if len(res.Topics[b.topic]) == 0 {
-		return -1 // the group does not exist yet
-	}
 	return res.Topics[b.topic][0].CommittedOffset
 }
 

@@ -27,6 +27,7 @@ import (
 	"github.com/segmentio/kafka-go"
 
 	"github.com/bi-common/kafkax"
+	"github.com/bi-common/kafkax/examples/internal/quakes"
 )
 
 const (
@@ -133,8 +134,8 @@ func roundTrip(ctx context.Context, opts options, brokers []string, out *log.Log
 // keeps the order of the messages of one key: here the key is the network that
 // measured the event. So each network has a goroutine that sends one after the
 // other, and sends of several networks share requests.
-func send(ctx context.Context, producer *kafkax.Producer, events []Event) (sent []Event, err error) {
-	networks := map[string][]Event{}
+func send(ctx context.Context, producer *kafkax.Producer, events []quakes.Event) (sent []quakes.Event, err error) {
+	networks := map[string][]quakes.Event{}
 	for _, e := range events {
 		networks[e.Net] = append(networks[e.Net], e)
 	}
@@ -220,7 +221,7 @@ type sink struct {
 	stored   map[string]bool
 	retried  int
 	repeated int
-	largest  Event
+	largest  quakes.Event
 }
 
 func newSink(pace time.Duration, out *log.Logger) *sink {
@@ -248,23 +249,23 @@ func (s *sink) handle(ctx context.Context, msg kafka.Message) error {
 }
 
 // decode makes an earthquake of a message.
-func decode(msg kafka.Message) (Event, error) {
-	var e Event
+func decode(msg kafka.Message) (quakes.Event, error) {
+	var e quakes.Event
 	if err := json.Unmarshal(msg.Value, &e); err != nil {
 		return e, fmt.Errorf("decode: %w", err)
 	}
-	return e, e.check()
+	return e, check(e)
 }
 
 // check refuses what this service has no use for.
-func (e Event) check() error {
+func check(e quakes.Event) error {
 	if e.Type != "earthquake" {
 		return NotEarthquakeError{e.Type}
 	}
 	return nil
 }
 
-func (s *sink) store(ctx context.Context, e Event) error {
+func (s *sink) store(ctx context.Context, e quakes.Event) error {
 	if s.pace > 0 {
 		select {
 		case <-time.After(s.pace):

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -237,27 +236,6 @@ func TestRunStoppedBeforeItBegins(t *testing.T) {
 	err := run(ctx, []string{"-broker", startBroker(t).ListenAddrs()[0]}, &out)
 	if !errors.Is(err, errStopped) || !strings.Contains(out.String(), "Stopped.") {
 		t.Errorf("error %v\n%s", err, &out)
-	}
-}
-
-func TestLoadEvents(t *testing.T) {
-	t.Parallel()
-	events, err := loadEvents(1707)
-	if err != nil {
-		t.Fatal(err)
-	}
-	blasts := 0
-	for _, e := range events {
-		if e.check() != nil {
-			blasts++
-		}
-	}
-	if blasts != 28 {
-		t.Errorf("%d are no earthquakes, want 28", blasts)
-	}
-	byTime := func(a, b Event) int { return int(a.Time - b.Time) }
-	if !slices.IsSortedFunc(events, byTime) {
-		t.Error("not oldest first")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/segmentio/kafka-go"
 
 	"github.com/bi-common/kafkax"
+	"github.com/bi-common/kafkax/examples/internal/quakes"
 )
 
 // ledger compares what the brokers hold with what this run has seen. What
@@ -19,11 +20,11 @@ type ledger struct {
 	cluster *cluster
 	opts    options
 
-	missing []Event // what the topic does not have yet
-	there   int     // what it had before this run
-	total   int     // what it has now
-	twice   int     // of these, what it has more than once
-	refused int     // of these, what is no earthquake
+	missing []quakes.Event // what the topic does not have yet
+	there   int            // what it had before this run
+	total   int            // what it has now
+	twice   int            // of these, what it has more than once
+	refused int            // of these, what is no earthquake
 
 	before, now []position // of the group
 	dead        []kafka.Message
@@ -32,14 +33,12 @@ type ledger struct {
 }
 
 func openLedger(ctx context.Context, c *cluster, opts options) (*ledger, error) {
-	events, err := loadEvents(opts.count)
-	if err != nil {
-		return nil, err
-	}
+	events := quakes.Events()[:opts.count]
 	if err := c.createTopics(ctx, topic, dlqTopic); err != nil {
 		return nil, err
 	}
 	l := &ledger{cluster: c, opts: opts}
+	var err error
 	if l.before, err = c.positions(ctx, topic, opts.group); err != nil {
 		return nil, err
 	}
@@ -77,9 +76,9 @@ func (l *ledger) add(refusal error) {
 	}
 }
 
-func (l *ledger) noteSent(events []Event) {
+func (l *ledger) noteSent(events []quakes.Event) {
 	for _, e := range events {
-		l.add(e.check())
+		l.add(check(e))
 	}
 }
 

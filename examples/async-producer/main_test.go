@@ -1,0 +1,56 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/bi-common/kafkax/examples/internal/demotest"
+)
+
+func TestMain(m *testing.M) { demotest.Main(m) }
+
+func TestRun(t *testing.T) {
+	t.Parallel()
+	demotest.Contains(t, demotest.Run(t, run, "-times", "2"),
+		"broker: in this process",
+		"handed over: 3414 messages in ",
+		"; 3414 acknowledged, 0 failed\n",
+	)
+}
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	demotest.Help(t, run, "-times")
+}
+
+// Not parallel, as it sets the environment.
+func TestRunFailure(t *testing.T) {
+	broker := demotest.Broker(t)
+	t.Setenv("KAFKAX_BROKERS", broker.ListenAddrs()[0])
+	// One request is refused, and those behind it are not.
+	broker.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		res := req.ResponseKind().(*kmsg.ProduceResponse)
+		for _, rt := range req.(*kmsg.ProduceRequest).Topics {
+			topic := kmsg.ProduceResponseTopic{Topic: rt.Topic, TopicID: rt.TopicID}
+			for _, rp := range rt.Partitions {
+				topic.Partitions = append(topic.Partitions, kmsg.ProduceResponseTopicPartition{
+					Partition: rp.Partition, ErrorCode: kerr.TopicAuthorizationFailed.Code,
+				})
+			}
+			res.Topics = append(res.Topics, topic)
+		}
+		return res, nil, true
+	})
+	p := demotest.Start(t, run, "-times", "1")
+	err := p.Wait()
+	if err == nil || !strings.Contains(err.Error(), "of 1707 messages were not acknowledged") {
+		t.Errorf("error %v", err)
+	}
+	demotest.Contains(t, p.String(), "failed: ", "Topic Authorization Failed", " failed\n")
+	if strings.Contains(p.String(), "; 0 acknowledged") {
+		t.Errorf("one failure ended all:\n%s", p)
+	}
+}
