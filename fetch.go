@@ -65,6 +65,7 @@ func (c *chunk) finished() {
 	}
 	if c.epoch == c.partition.tracker.currentEpoch() {
 		c.partition.tracker.seek(c.next)
+		c.partition.assignment.committer.request()
 	}
 	close(c.reset)
 }

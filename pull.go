@@ -49,7 +49,7 @@ func (c *Consumer) ReadMessage(ctx context.Context) (kafka.Message, error) {
 
 // CommitMessages commits each message and all before it in its partition. It
 // waits until the group has stored that (calls at the same time share a
-// request), bounded by ctx and 10 s. A message whose partition has been revoked
+// request), bounded by ctx and, as each request is, by some 20 s. A message whose partition has been revoked
 // since it was fetched gives an error matching [ErrRevoked] and changes nothing;
 // the others are committed all the same. Committing an older message than the
 // last does nothing.

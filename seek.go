@@ -3,6 +3,7 @@ package kafkax
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -14,13 +15,30 @@ import (
 // to the first assignment. Messages that are in flight are finished and no
 // longer count. An offset that is not in the log follows offset_reset.
 //
-// It does not wait for the commit. It returns [ErrClosed] after a stop, and an
+// It does not wait for the commit. An end of the log is that of the time of the
+// call, which asks the partitions' leaders and takes at most 10 s. It returns [ErrClosed] after a stop, and an
 // error for any other negative offset.
 func (c *Consumer) SetOffset(offset int64) error {
 	if offset < 0 && offset != kafka.FirstOffset && offset != kafka.LastOffset {
 		return fmt.Errorf("kafkax: SetOffset(%d): an offset is not negative, except kafka.FirstOffset and kafka.LastOffset", offset)
 	}
-	return c.seekTo(func(int) int64 { return offset })
+	var ends map[int]int64
+	if a := c.current(); a != nil && offset < 0 {
+		requests := make([]kafka.OffsetRequest, len(a.partitions))
+		for i, p := range a.partitions {
+			requests[i] = kafka.OffsetRequest{Partition: p.id, Timestamp: offset}
+		}
+		var err error
+		if ends, err = listOffsets(a.stopping, a.engine.client, c.cfg.Topic, requests); err != nil {
+			return fmt.Errorf("topic %s: ends of the log: %w", c.cfg.Topic, a.engine.dialer.explain(err))
+		}
+	}
+	return c.seekTo(func(id int) int64 {
+		if end, ok := ends[id]; ok {
+			return end
+		}
+		return offset
+	})
 }
 
 // SetOffsetAt is [Consumer.SetOffset] to the first message of each partition
@@ -41,7 +59,7 @@ func (c *Consumer) SetOffsetAt(ctx context.Context, t time.Time) error {
 		if offset, ok := offsets[id]; ok {
 			return offset
 		}
-		return kafka.LastOffset
+		return kafka.FirstOffset // a partition that is newer than the call
 	})
 }
 
@@ -78,7 +96,8 @@ func (c *Consumer) takeSeek(partitions []*partition) {
 	}
 }
 
-// offsetsAt has no entry for a partition whose messages are all older.
+// offsetsAt asks for every partition; one whose messages are all older gives its
+// end.
 func (c *Consumer) offsetsAt(ctx context.Context, t time.Time) (map[int]int64, error) {
 	e := newEngine(ctx, c, &c.cfg)
 	defer e.discard()
@@ -89,9 +108,15 @@ func (c *Consumer) offsetsAt(ctx context.Context, t time.Time) (map[int]int64, e
 	if n == 0 {
 		return nil, kafka.UnknownTopicOrPartition
 	}
-	requests := make([]kafka.OffsetRequest, n)
-	for id := range requests {
-		requests[id] = kafka.TimeOffsetOf(id, t)
+	times, ends := make([]kafka.OffsetRequest, n), make([]kafka.OffsetRequest, n)
+	for id := range n {
+		times[id], ends[id] = kafka.TimeOffsetOf(id, t), kafka.LastOffsetOf(id)
 	}
-	return listOffsets(ctx, e.client, c.cfg.Topic, requests)
+	offsets, err := listOffsets(ctx, e.client, c.cfg.Topic, ends)
+	if err != nil {
+		return nil, err
+	}
+	found, err := listOffsets(ctx, e.client, c.cfg.Topic, times)
+	maps.Copy(offsets, found)
+	return offsets, err
 }
