@@ -48,11 +48,11 @@ func (c *Consumer) ReadMessage(ctx context.Context) (kafka.Message, error) {
 }
 
 // CommitMessages commits each message and all before it in its partition. It
-// waits until the group has stored that (calls at the same time share a
-// request), bounded by ctx and, as each request is, by some 20 s. A message whose partition has been revoked
-// since it was fetched gives an error matching [ErrRevoked] and changes nothing;
-// the others are committed all the same. Committing an older message than the
-// last does nothing.
+// waits until the group has stored that; calls at the same time share a request.
+// The wait is bounded by ctx and, as each request is, by some 20 s. A message
+// whose partition has been revoked since it was fetched gives an error matching
+// [ErrRevoked] and changes nothing; the others are committed all the same.
+// Committing an older message than the last does nothing.
 func (c *Consumer) CommitMessages(ctx context.Context, msgs ...kafka.Message) error {
 	p, err := c.pull(ctx)
 	if err != nil {
