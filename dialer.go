@@ -131,9 +131,13 @@ func (d *dialer) close() {
 // each. It returns nil as soon as one has answered. When none does, the error
 // holds a *ConnectError for each.
 func (d *dialer) ping(ctx context.Context) error {
-	d = d.sibling() // connects anew, and leaves the telling to the error
-	d.log = newLoggers(nil, kafka.LoggerFunc(func(string, ...any) {}))
-	defer d.close()
+	if d.ctx.Err() != nil {
+		return ErrClosed
+	}
+	quiet := d.sibling() // leaves the telling to the error
+	quiet.log = newLoggers(nil, kafka.LoggerFunc(func(string, ...any) {}))
+	defer context.AfterFunc(d.ctx, quiet.close)()
+	defer quiet.close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
@@ -141,7 +145,7 @@ func (d *dialer) ping(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for i, broker := range d.brokers {
 		wg.Go(func() {
-			c, err := d.open(ctx, "tcp", broker, true)
+			c, err := quiet.open(ctx, "tcp", broker, true)
 			if err != nil {
 				errs[i] = err
 				return
