@@ -245,7 +245,7 @@ func (a *assignment) refreshLag(ctx context.Context) {
 		for i, p := range a.partitions {
 			requests[i] = kafka.LastOffsetOf(p.id)
 		}
-		ends, err := listOffsets(ctx, e.client, e.cfg.Topic, requests)
+		ends, err := listOffsets(ctx, e.client, e.cfg.Topic, kafka.ReadUncommitted, requests)
 		if err != nil {
 			if ctx.Err() == nil {
 				e.report(-1, fmt.Errorf("topic %s: lag: %w", e.cfg.Topic, e.dialer.explain(err)))

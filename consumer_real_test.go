@@ -128,6 +128,11 @@ func TestD10_Real_ReadCommittedOnEveryPath(t *testing.T) {
 	testReadCommitted(t, realBroker(t, kafkatest.Shared(t), 1))
 }
 
+func TestD10_Real_LatestIsBeforeAnOpenTransaction(t *testing.T) {
+	t.Parallel()
+	testLatestReadCommitted(t, realBroker(t, kafkatest.Shared(t), 1))
+}
+
 // A dead letter topic that does not exist, and then does.
 func TestD5_Real_DeadLetterTopicAppears(t *testing.T) {
 	t.Parallel()

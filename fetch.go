@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -185,7 +186,9 @@ func (f *fetcher) locate(ctx context.Context) error {
 		return nil
 	}
 	if next < 0 {
-		offset, err := f.listOffset(ctx, next)
+		// With read_committed the end is before what is not committed yet: it
+		// may be soon.
+		offset, err := f.listOffset(ctx, f.isolation(), next)
 		if err != nil {
 			return err
 		}
@@ -201,16 +204,12 @@ func (f *fetcher) fetch(ctx context.Context) (*fetch.ResponsePartition, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.MaxWait+requestTimeout)
 	defer cancel()
 	f.stats.fetches.Add(1)
-	isolation := kafka.ReadUncommitted
-	if f.cfg.IsolationLevel == ReadCommitted {
-		isolation = kafka.ReadCommitted
-	}
 	m, err := f.client.Transport.RoundTrip(ctx, f.client.Addr, &fetch.Request{
 		ReplicaID:      -1,
 		MaxWaitTime:    int32(f.cfg.MaxWait.Milliseconds()),
 		MinBytes:       int32(f.cfg.MinBytes),
 		MaxBytes:       int32(f.limit),
-		IsolationLevel: int8(isolation),
+		IsolationLevel: int8(f.isolation()),
 		SessionID:      -1, // each request stands alone
 		SessionEpoch:   -1,
 		Topics: []fetch.RequestTopic{{
@@ -249,11 +248,11 @@ func (f *fetcher) fetch(ctx context.Context) (*fetch.ResponsePartition, error) {
 // confirms that it is in neither end of the log: an election can make a leader
 // answer so for a moment.
 func (f *fetcher) outOfRange(ctx context.Context) error {
-	first, err := f.listOffset(ctx, kafka.FirstOffset)
+	first, err := f.listOffset(ctx, kafka.ReadUncommitted, kafka.FirstOffset)
 	if err != nil {
 		return err
 	}
-	last, err := f.listOffset(ctx, kafka.LastOffset)
+	last, err := f.listOffset(ctx, kafka.ReadUncommitted, kafka.LastOffset)
 	if err != nil {
 		return err
 	}
@@ -284,19 +283,29 @@ func (f *fetcher) outOfRange(ctx context.Context) error {
 }
 
 // listOffset asks the leader for one end of the log.
-func (f *fetcher) listOffset(ctx context.Context, which int64) (int64, error) {
-	offsets, err := listOffsets(ctx, f.client, f.topic, []kafka.OffsetRequest{{Partition: f.id, Timestamp: which}})
+func (f *fetcher) listOffset(ctx context.Context, isolation kafka.IsolationLevel, which int64) (int64, error) {
+	offsets, err := listOffsets(ctx, f.client, f.topic, isolation, []kafka.OffsetRequest{{Partition: f.id, Timestamp: which}})
 	if err != nil {
 		return 0, err
 	}
 	return offsets[f.id], nil
 }
 
+func (f *fetcher) isolation() kafka.IsolationLevel {
+	if f.cfg.IsolationLevel == ReadCommitted {
+		return kafka.ReadCommitted
+	}
+	return kafka.ReadUncommitted
+}
+
 // listOffsets asks the leaders for one offset a partition.
-func listOffsets(ctx context.Context, client *kafka.Client, topic string, requests []kafka.OffsetRequest) (map[int]int64, error) {
+func listOffsets(ctx context.Context, client *kafka.Client, topic string, isolation kafka.IsolationLevel, requests []kafka.OffsetRequest) (map[int]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	res, err := client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{topic: requests}})
+	res, err := client.ListOffsets(ctx, &kafka.ListOffsetsRequest{
+		Topics:         map[string][]kafka.OffsetRequest{topic: requests},
+		IsolationLevel: isolation,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -342,31 +351,51 @@ type byteBudget struct {
 
 	mu      sync.Mutex
 	used    int
-	changed chan struct{}
+	waiting []*claim // in the order they came, so a large one gets its turn
 }
 
-func newByteBudget(n int) *byteBudget {
-	return &byteBudget{max: n, changed: make(chan struct{})}
+type claim struct {
+	bytes   int
+	granted chan struct{}
 }
+
+func newByteBudget(n int) *byteBudget { return &byteBudget{max: n} }
 
 // acquire takes n bytes, or waits until others gave theirs back. A request for
-// more than there is at all succeeds when nothing else is taken. It is false
+// more than there is at all is granted when nothing else is taken. It is false
 // if ctx ended first.
 func (b *byteBudget) acquire(ctx context.Context, n int) bool {
-	for {
-		b.mu.Lock()
-		if b.used == 0 || b.used+n <= b.max {
-			b.used += n
-			b.mu.Unlock()
-			return true
+	c := &claim{bytes: n, granted: make(chan struct{})}
+	b.mu.Lock()
+	b.waiting = append(b.waiting, c)
+	b.grant()
+	b.mu.Unlock()
+	select {
+	case <-c.granted:
+		return true
+	case <-ctx.Done():
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if i := slices.Index(b.waiting, c); i >= 0 {
+		b.waiting = slices.Delete(b.waiting, i, i+1)
+	} else {
+		b.used -= n // granted at the same moment
+	}
+	b.grant()
+	return false
+}
+
+// grant serves who waits, as far as there is room.
+func (b *byteBudget) grant() {
+	for len(b.waiting) > 0 {
+		c := b.waiting[0]
+		if b.used > 0 && b.used+c.bytes > b.max {
+			return
 		}
-		changed := b.changed
-		b.mu.Unlock()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return false
-		}
+		b.used += c.bytes
+		close(c.granted)
+		b.waiting = b.waiting[1:]
 	}
 }
 
@@ -375,10 +404,7 @@ func (b *byteBudget) adjust(delta int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.used += delta
-	if delta < 0 {
-		close(b.changed)
-		b.changed = make(chan struct{})
-	}
+	b.grant()
 }
 
 func (b *byteBudget) release(n int) { b.adjust(-n) }

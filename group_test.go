@@ -188,6 +188,44 @@ func testReadCommitted(t *testing.T, b *broker) {
 	}
 }
 
+// "latest" is the end of what is committed: a transaction that is open at the
+// start and commits later is read.
+func TestD10_LatestIsBeforeAnOpenTransaction(t *testing.T) {
+	t.Parallel()
+	testLatestReadCommitted(t, startBroker(t, 1))
+}
+
+func testLatestReadCommitted(t *testing.T, b *broker) {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(b.addrs...), kgo.DefaultProduceTopic(b.topic), kgo.TransactionalID("open-"+b.topic))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	ctx := testContext(t)
+	b.produce(t, &kgo.Record{Value: []byte("before")})
+	if err := cl.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cl.ProduceSync(ctx, kgo.StringRecord("open")).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	c := b.consumer(t, b.topic+"-latest", kafkax.WithConsumerIsolationLevel(kafkax.ReadCommitted), kafkax.WithConsumerStartOffset(kafkax.StartLatest))
+	got := make(chan kafka.Message, 1)
+	go func() {
+		if m, err := c.FetchMessage(ctx); err == nil {
+			got <- m
+		}
+	}()
+	eventually(t, "the start to be committed", func() bool { return b.committed(t, b.topic+"-latest", 0) == 1 })
+	if err := cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		t.Fatal(err)
+	}
+	if m := received(t, "the record of the transaction", got); string(m.Value) != "open" {
+		t.Errorf("got %q, want the record of the transaction that was open", m.Value)
+	}
+}
+
 func (b *broker) commitAs(t *testing.T, group string, offset int64) {
 	t.Helper()
 	transport := &kafka.Transport{}

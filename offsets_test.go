@@ -307,3 +307,29 @@ func TestD15_BudgetBoundsWhatIsTaken(t *testing.T) {
 		}
 	})
 }
+
+// A large fetch is not starved by small ones that keep the budget nearly full.
+func TestD15_BudgetIsFair(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newByteBudget(100)
+		b.acquire(t.Context(), 90)
+		large, small := make(chan bool), make(chan bool, 1)
+		go func() { large <- b.acquire(t.Context(), 60) }()
+		synctest.Wait()
+		go func() { small <- b.acquire(t.Context(), 10) }()
+		synctest.Wait()
+		select {
+		case <-small:
+			t.Fatal("a small fetch went ahead of a large one that waited")
+		default:
+		}
+		b.release(90)
+		if !<-large || !<-small {
+			t.Fatal("not granted although there was room")
+		}
+		if b.used != 70 {
+			t.Errorf("used = %d, want 70", b.used)
+		}
+	})
+}

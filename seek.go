@@ -29,7 +29,7 @@ func (c *Consumer) SetOffset(offset int64) error {
 			requests[i] = kafka.OffsetRequest{Partition: p.id, Timestamp: offset}
 		}
 		var err error
-		if ends, err = listOffsets(a.stopping, a.engine.client, c.cfg.Topic, requests); err != nil {
+		if ends, err = listOffsets(a.stopping, a.engine.client, c.cfg.Topic, kafka.ReadUncommitted, requests); err != nil {
 			return fmt.Errorf("topic %s: ends of the log: %w", c.cfg.Topic, a.engine.dialer.explain(err))
 		}
 	}
@@ -112,11 +112,11 @@ func (c *Consumer) offsetsAt(ctx context.Context, t time.Time) (map[int]int64, e
 	for id := range n {
 		times[id], ends[id] = kafka.TimeOffsetOf(id, t), kafka.LastOffsetOf(id)
 	}
-	offsets, err := listOffsets(ctx, e.client, c.cfg.Topic, ends)
+	offsets, err := listOffsets(ctx, e.client, c.cfg.Topic, kafka.ReadUncommitted, ends)
 	if err != nil {
 		return nil, err
 	}
-	found, err := listOffsets(ctx, e.client, c.cfg.Topic, times)
+	found, err := listOffsets(ctx, e.client, c.cfg.Topic, kafka.ReadUncommitted, times)
 	maps.Copy(offsets, found)
 	return offsets, err
 }
