@@ -16,6 +16,7 @@ import (
 type assignment struct {
 	engine     *engine
 	gen        *kafka.Generation // nil without a group
+	lead       *leadership       // nil for a follower
 	partitions []*partition
 	committer  *committer
 	budget     *byteBudget
@@ -38,6 +39,10 @@ func (e *engine) newAssignment(assigned []kafka.PartitionAssignment, gen *kafka.
 		committed := int64(-1)
 		if gen != nil && p.Offset >= 0 {
 			committed = p.Offset
+			e.place(p.ID)
+		}
+		if p.Offset == kafka.LastOffset && e.isNew(p.ID) {
+			p.Offset = kafka.FirstOffset // all of it was written after the start
 		}
 		part := &partition{
 			topic:      e.cfg.Topic,
@@ -146,7 +151,10 @@ func (a *assignment) finish(ctx, limit context.Context) {
 	}
 	var err error
 	if a.gen != nil {
-		if err = a.committer.finish(limit, reason); err != nil {
+		if err = a.committer.finish(limit, reason); errors.Is(err, errDeleted) {
+			e.report(-1, fmt.Errorf("last commit of %s: %w", a, err))
+			err = nil // no message comes again
+		} else if err != nil {
 			err = fmt.Errorf("last commit of %s, handled messages come again: %w", a, err)
 		}
 	} else {
@@ -229,7 +237,10 @@ func (a *assignment) fetch(ctx context.Context, p *partition) {
 		// One chunk is worked on while the next is fetched.
 		share: max(e.cfg.MaxBytes/(2*len(a.partitions)), 1),
 		// "latest" is a different place at each start until it is committed.
-		located: a.committer.request,
+		located: func() {
+			e.place(p.id)
+			a.committer.request()
+		},
 	}
 	if err := f.run(ctx); err != nil {
 		e.fail(e.dialer.explain(err))
@@ -258,32 +269,51 @@ func (a *assignment) refreshLag(ctx context.Context) {
 	}
 }
 
-// watchPartitions ends the assignment when the topic gained partitions or is
-// gone. It compares with what was known before the join, so a partition that
-// appears during the join is noticed too.
+// watchPartitions ends the assignment when the topic is gone or, for the
+// leader, when a topic of the group gained partitions.
 func (a *assignment) watchPartitions(ctx context.Context) {
 	e := a.engine
 	for sleep(ctx, e.cfg.PartitionWatchInterval) {
 		n, err := e.countPartitions(ctx)
+		if err == nil {
+			e.sawPartitions(n)
+		}
+		changed := err == nil && n == 0
+		if err == nil && !changed && a.lead != nil {
+			changed, err = e.changed(ctx, a.lead, n)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
 			e.report(-1, err)
-		case n != e.knownPartitions():
-			e.log.infof(a.attrs(), "topic %s has %d partitions now, rejoining", e.cfg.Topic, n)
-			e.mu.Lock()
-			e.partitions = n
-			e.mu.Unlock()
+		case changed:
+			e.log.infof(a.attrs(), "group %s: the partitions of a topic changed, rejoining", e.cfg.GroupID)
 			a.end()
 			return
 		}
 	}
 }
 
-// commit sends offsets as a member of this generation; the broker refuses them
-// from any other.
+// errDeleted is what committing says when the topic is gone. Trying again would
+// hold up the group, which may have other topics.
+var errDeleted = fmt.Errorf("%w: the topic was deleted", ErrRevoked)
+
 func (a *assignment) commit(offsets map[string]map[int]int64) error {
+	err := a.sendOffsets(offsets)
+	if errors.Is(err, kafka.UnknownTopicOrPartition) {
+		e := a.engine
+		if n, lookupErr := e.countPartitions(e.abandoned); lookupErr == nil && n == 0 {
+			e.sawPartitions(0)
+			return errDeleted
+		}
+	}
+	return err
+}
+
+// sendOffsets commits as a member of this generation; the broker refuses
+// offsets from any other.
+func (a *assignment) sendOffsets(offsets map[string]map[int]int64) error {
 	err := a.gen.CommitOffsets(offsets)
 	if _, answered := kafkaCode(err); err == nil || (answered && !errors.Is(err, kafka.NotCoordinatorForGroup)) {
 		return err

@@ -47,7 +47,7 @@ type BatchHandler func(ctx context.Context, msgs []kafka.Message) error
 // Everything else, like an unreachable cluster, is logged, counted, told to
 // OnError and tried again for ever.
 func (c *Consumer) Consume(ctx context.Context, h Handler, opts ...ConsumeOption) error {
-	return c.consume(ctx, h, nil, false, opts)
+	return c.consume(ctx, h, nil, false, nil, opts)
 }
 
 // ConsumeWithManualCommit is [Consumer.Consume] with a commit asked for after
@@ -56,7 +56,7 @@ func (c *Consumer) Consume(ctx context.Context, h Handler, opts ...ConsumeOption
 // not wait for a commit before it handles the next message; those handled
 // while one is under way share the next.
 func (c *Consumer) ConsumeWithManualCommit(ctx context.Context, h Handler, opts ...ConsumeOption) error {
-	return c.consume(ctx, h, nil, true, opts)
+	return c.consume(ctx, h, nil, true, nil, opts)
 }
 
 // ConsumeBatch calls h with up to batch_size messages, or with fewer once
@@ -65,10 +65,10 @@ func (c *Consumer) ConsumeWithManualCommit(ctx context.Context, h Handler, opts 
 // retried and dead-lettered. A message that fails for good without a dead letter
 // topic stops the loop with a [HandlerError], as in ConsumeWithManualCommit.
 func (c *Consumer) ConsumeBatch(ctx context.Context, h BatchHandler, opts ...ConsumeOption) error {
-	return c.consume(ctx, nil, h, true, opts)
+	return c.consume(ctx, nil, h, true, nil, opts)
 }
 
-func (c *Consumer) consume(ctx context.Context, h Handler, bh BatchHandler, manual bool, opts []ConsumeOption) error {
+func (c *Consumer) consume(ctx context.Context, h Handler, bh BatchHandler, manual bool, start *startPlace, opts []ConsumeOption) error {
 	if ctx == nil || (h == nil && bh == nil) {
 		return errNilArgument
 	}
@@ -95,7 +95,12 @@ func (c *Consumer) consume(ctx context.Context, h Handler, bh BatchHandler, manu
 	e := newEngine(ctx, c, &cfg.ConsumerConfig)
 	l.fail = e.fail
 	e.onError = l.onError
-	e.work = l.work
+	e.work = func(a *assignment) {
+		if start.wait(a.stopping) {
+			l.work(a)
+		}
+	}
+	e.settled = start.arrive
 	e.chunks = func() chan *chunk { return make(chan *chunk) }
 	if err := c.begin(e); err != nil {
 		e.discard()

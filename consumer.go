@@ -104,6 +104,10 @@ func (c *Consumer) Ping(ctx context.Context) error {
 	if c.IsShutdown() {
 		return ErrClosed
 	}
+	return c.ping(ctx)
+}
+
+func (c *Consumer) ping(ctx context.Context) error {
 	d := c.dialer.sibling()
 	defer d.close()
 	return d.ping(ctx)

@@ -30,6 +30,9 @@ type engine struct {
 	// seek moves partitions that were just assigned to where a caller wants
 	// them.
 	seek func([]*partition)
+	// settled is called when this run has got as far as it can for now: it has
+	// an assignment, or its topic is missing, or something failed.
+	settled func()
 	// onError is told of everything that is not about one message.
 	onError func(ctx context.Context, msg kafka.Message, err error)
 
@@ -41,9 +44,12 @@ type engine struct {
 	abandoned context.Context         // ends cutGrace later: a stop may not wait for anything
 
 	mu         sync.Mutex
-	errs       []error     // why run ends, apart from being asked to
-	current    *assignment // nil between assignments
-	partitions int         // of the topic, as last seen; 0 when it is missing
+	errs       []error      // why run ends, apart from being asked to
+	current    *assignment  // nil between assignments
+	partitions int          // of the topic, as last seen; 0 when it is missing
+	initial    int          // of them, how many are older than this run; -1 before the first look
+	placed     map[int]bool // partitions that had a position in this run
+	lead       *leadership  // of the generation being joined
 }
 
 // cutGrace is how long handlers whose context was ended, and the last commit,
@@ -60,8 +66,11 @@ func newEngine(ctx context.Context, c *Consumer, cfg *ConsumerConfig) *engine {
 		stats:   &c.stats,
 		dialer:  d,
 		seek:    c.takeSeek,
+		settled: func() {},
 		onError: func(context.Context, kafka.Message, error) {},
 		done:    make(chan struct{}),
+		initial: -1,
+		placed:  map[int]bool{},
 	}
 	e.transport = d.transport(cfg.Topic)
 	e.client = &kafka.Client{Addr: d.addr(), Transport: e.transport}
@@ -145,6 +154,10 @@ func (e *engine) reportPartition(p *partition, err error) {
 
 // runPartition is an assignment of one partition that nobody revokes.
 func (e *engine) runPartition(ctx context.Context) {
+	if !e.awaitTopic(ctx) {
+		return
+	}
+	e.settled()
 	a := e.newAssignment([]kafka.PartitionAssignment{{ID: e.cfg.Partition, Offset: e.cfg.startOffset()}}, nil)
 	a.run(ctx, ctx)
 }

@@ -31,7 +31,7 @@ func (e *engine) runGroup(ctx context.Context) {
 		cfg := kafka.ConsumerGroupConfig{
 			ID:                e.cfg.GroupID,
 			Brokers:           e.cfg.Brokers,
-			Dialer:            dialer.kafkaDialer(),
+			Dialer:            groupDialer(dialer),
 			Topics:            []string{e.cfg.Topic},
 			HeartbeatInterval: e.cfg.HeartbeatInterval,
 			SessionTimeout:    e.cfg.SessionTimeout,
@@ -46,6 +46,7 @@ func (e *engine) runGroup(ctx context.Context) {
 		if e.cfg.tuneGroup != nil {
 			e.cfg.tuneGroup(&cfg)
 		}
+		cfg.GroupBalancers = e.leaderBalancers(ctx, cfg.GroupBalancers)
 		group, err := kafka.NewConsumerGroup(cfg)
 		if err != nil {
 			dialer.close()
@@ -53,29 +54,56 @@ func (e *engine) runGroup(ctx context.Context) {
 			return
 		}
 		closing := context.AfterFunc(e.abandoned, dialer.close)
-		joined := e.generations(ctx, group)
-		e.leave(ctx, group, dialer, joined)
+		m := &membership{engine: e, group: group, dialer: dialer}
+		m.generations(ctx)
+		m.end(ctx)
 		closing()
 	}
 }
 
+// membership is one stay in the group.
+type membership struct {
+	*engine
+	group  *kafka.ConsumerGroup
+	dialer *dialer
+	id     string // what the group calls this member; empty while that is not known
+	left   bool   // the coordinator knows that this member is gone
+}
+
 // generations works on one assignment after the other until ctx ends or the
-// topic is gone. It says whether the group ever knew this member.
-func (e *engine) generations(ctx context.Context, group *kafka.ConsumerGroup) (joined bool) {
+// topic is gone.
+func (m *membership) generations(ctx context.Context) {
+	e := m.engine
 	for {
-		gen, err := group.Next(ctx)
-		joined = joined || gen != nil
+		gen, err := m.group.Next(ctx)
+		lead := e.takeLeadership()
+		if gen != nil {
+			m.id = gen.MemberID
+		}
 		switch {
 		case ctx.Err() != nil:
-			return joined
+			if gen != nil {
+				m.leaveNow()
+			}
+			return
 		case errors.Is(err, kafka.RebalanceInProgress):
 			e.log.infof(logAttrs{}.group(e.cfg.GroupID), "group %s: another rebalance began while joining", e.cfg.GroupID)
 			continue
+		}
+		e.settled()
+		switch {
 		case err != nil:
+			m.id = "" // kafka-go has left, and joins as another
 			err = fmt.Errorf("group %s: join: %w", e.cfg.GroupID, e.dialer.explain(err))
+		case lead != nil && lead.err != nil:
+			// Nobody was assigned anything, so the group joins anew.
+			gen.Start(func(ended context.Context) { sleep(ended, joinBackoff) })
+			err = fmt.Errorf("group %s: assign: %w", e.cfg.GroupID, e.dialer.explain(lead.err))
+		}
+		if err != nil {
 			if isRefused(err) || errors.Is(err, kafka.InvalidSessionTimeout) || errors.Is(err, kafka.InvalidGroupId) {
 				e.fail(err)
-				return joined
+				return
 			}
 			e.report(-1, err)
 			continue
@@ -83,45 +111,100 @@ func (e *engine) generations(ctx context.Context, group *kafka.ConsumerGroup) (j
 
 		e.stats.rebalances.Add(1)
 		a := e.newAssignment(gen.Assignments[e.cfg.Topic], gen)
+		a.lead = lead
 		done := make(chan struct{})
 		// kafka-go does not rejoin before this function has returned, and
 		// until then the broker takes commits of this generation.
 		gen.Start(func(ended context.Context) {
 			defer close(done)
 			a.run(ctx, ended)
+			if ctx.Err() != nil || e.knownPartitions() == 0 {
+				m.leaveNow()
+			}
 		})
 		<-done
 		if ctx.Err() != nil || e.knownPartitions() == 0 {
-			return joined
+			return
 		}
 	}
 }
 
-// leave tells the coordinator that this member goes, so that the others need
-// not wait for its session to time out. It closes the group's connections.
-func (e *engine) leave(ctx context.Context, group *kafka.ConsumerGroup, dialer *dialer, joined bool) {
-	defer dialer.close()
-	left := make(chan struct{})
-	go func() {
-		defer close(left)
-		_ = group.Close() // always nil
-	}()
-	// Between two generations there is no connection for a moment, and without
-	// one the group would not learn that a member left.
-	if !joined && dialer.connected() == 0 {
-		dialer.close() // never got as far as joining
+// leaveNow tells the coordinator that this member goes, so that the others need
+// not wait for its session to time out. kafka-go would first join the rebalance
+// that is under way, if there is one, and wait for all the others; and it
+// forgets to leave if another rebalance catches it there. It must not be in a
+// join already.
+func (m *membership) leaveNow() {
+	e := m.engine
+	ctx, cancel := context.WithTimeout(e.abandoned, coordinatorTimeout)
+	defer cancel()
+	res, err := e.client.LeaveGroup(ctx, &kafka.LeaveGroupRequest{
+		GroupID: e.cfg.GroupID,
+		Members: []kafka.LeaveGroupRequestMember{{ID: m.id}},
+	})
+	if err == nil {
+		err = errors.Join(res.Error, res.Members[0].Error)
 	}
-	abandoned := e.abandoned
+	if err != nil && !errors.Is(err, kafka.UnknownMemberId) {
+		e.log.infof(logAttrs{}.group(e.cfg.GroupID), "group %s: leave as member %s: %v", e.cfg.GroupID, m.id, err)
+		return // kafka-go tries in its own way
+	}
+	m.left = true
+	m.dialer.close() // it has no business there any more
+}
+
+// end leaves the group, if that is not done, and closes its connections.
+func (m *membership) end(ctx context.Context) {
+	defer m.dialer.close()
+	abandoned := m.abandoned
 	if ctx.Err() == nil { // the topic is gone, nobody is waiting
 		var cancel context.CancelFunc
-		abandoned, cancel = context.WithTimeout(e.abandoned, requestTimeout)
+		abandoned, cancel = context.WithTimeout(m.abandoned, requestTimeout)
 		defer cancel()
 	}
+	// Between two generations there is no connection for a moment, and without
+	// one the group would not learn that a member left.
+	joining := !m.left && (m.id != "" || m.dialer.connected() > 0)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if joining {
+			m.finishJoin(abandoned)
+		} else {
+			m.dialer.close() // ends a dial that nobody waits for
+		}
+		_ = m.group.Close() // always nil
+	}()
 	select {
-	case <-left:
+	case <-ended:
 	case <-abandoned.Done():
-		dialer.close() // a join or a silent coordinator ends with its connection
-		<-left
+		m.dialer.close() // a join or a silent coordinator ends with its connection
+		<-ended
+	}
+}
+
+// finishJoin sees a join through that was under way when the stop came, then
+// leaves. Under a known name it also leaves if that takes long.
+func (m *membership) finishJoin(ctx context.Context) {
+	if m.id != "" {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, coordinatorTimeout)
+		defer cancel()
+	}
+	for {
+		gen, err := m.group.Next(ctx)
+		switch {
+		case errors.Is(err, kafka.RebalanceInProgress):
+			continue
+		case gen != nil:
+			m.id = gen.MemberID
+		case ctx.Err() == nil:
+			m.id = "" // kafka-go has left
+		}
+		break
+	}
+	if m.id != "" {
+		m.leaveNow()
 	}
 }
 
@@ -132,12 +215,14 @@ func (e *engine) awaitTopic(ctx context.Context) bool {
 		if ctx.Err() != nil {
 			return false
 		}
-		e.mu.Lock()
-		e.partitions = n
-		e.mu.Unlock()
-		switch {
-		case n > 0:
+		if err == nil {
+			e.sawPartitions(n)
+		}
+		if n > 0 {
 			return true
+		}
+		e.settled()
+		switch {
 		case err != nil && isRefused(err):
 			e.fail(err)
 			return false
@@ -179,6 +264,32 @@ func (e *engine) countPartitions(ctx context.Context) (int, error) {
 		}
 	}
 	return 0, nil
+}
+
+// sawPartitions takes the topic's number of partitions. A topic that is missing
+// has none that are older than this run, also when it comes back.
+func (e *engine) sawPartitions(n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.partitions = n
+	if e.initial < 0 || n == 0 {
+		e.initial = n
+	}
+}
+
+// isNew says whether a partition without a committed offset came after the run
+// began. It did, too, if it had an offset before: those of a deleted topic are
+// deleted, and it may be back before anybody has noticed.
+func (e *engine) isNew(partition int) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return partition >= e.initial || e.placed[partition]
+}
+
+func (e *engine) place(partition int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.placed[partition] = true
 }
 
 func (e *engine) knownPartitions() int {

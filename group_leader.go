@@ -1,0 +1,169 @@
+package kafkax
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+
+	"github.com/segmentio/kafka-go"
+)
+
+// leadership is what a member found out as the leader of a generation, who
+// decides which member reads what.
+type leadership struct {
+	partitions map[string]int // how many each topic of any member has; 0 for a missing one
+	err        error          // why it could not find out, so that nobody was assigned anything
+}
+
+// leaderBalancer is a kafka-go balancer, under its own name, given partitions
+// that can be trusted. The leader asks for the topics of all members at once;
+// when one of them is missing, kafka-go has none for any, and the whole group
+// would be left without partitions.
+type leaderBalancer struct {
+	kafka.GroupBalancer
+	engine *engine
+	ctx    context.Context
+}
+
+func (b leaderBalancer) AssignGroups(members []kafka.GroupMember, partitions []kafka.Partition) kafka.GroupMemberAssignments {
+	lead := &leadership{partitions: map[string]int{}}
+	for _, m := range members {
+		for _, topic := range m.Topics {
+			lead.partitions[topic] = 0
+		}
+	}
+	if len(partitions) == 0 {
+		partitions, lead.err = b.engine.existingPartitions(b.ctx, lead.topics())
+	}
+	for _, p := range partitions {
+		lead.partitions[p.Topic]++
+	}
+	b.engine.setLeadership(lead)
+	return b.GroupBalancer.AssignGroups(members, partitions)
+}
+
+func (l *leadership) topics() []string { return slices.Collect(maps.Keys(l.partitions)) }
+
+// changed says whether a topic of the group has another number of partitions
+// than when they were assigned; own is how many this member's has. A follower
+// cannot act on that: the broker answers one that joins again with the
+// assignment there is.
+func (e *engine) changed(ctx context.Context, lead *leadership, own int) (bool, error) {
+	if own != lead.partitions[e.cfg.Topic] || len(lead.partitions) == 1 {
+		return own != lead.partitions[e.cfg.Topic], nil
+	}
+	partitions, err := e.existingPartitions(ctx, lead.topics())
+	if err != nil {
+		return false, err
+	}
+	now := make(map[string]int, len(lead.partitions))
+	for topic := range lead.partitions {
+		now[topic] = 0
+	}
+	for _, p := range partitions {
+		now[p.Topic]++
+	}
+	return !maps.Equal(now, lead.partitions), nil
+}
+
+// leaderBalancers are the given ones, or else kafka-go's defaults.
+func (e *engine) leaderBalancers(ctx context.Context, balancers []kafka.GroupBalancer) []kafka.GroupBalancer {
+	if len(balancers) == 0 {
+		balancers = []kafka.GroupBalancer{kafka.RangeGroupBalancer{}, kafka.RoundRobinGroupBalancer{}}
+	}
+	wrapped := make([]kafka.GroupBalancer, len(balancers))
+	for i, b := range balancers {
+		wrapped[i] = leaderBalancer{GroupBalancer: b, engine: e, ctx: ctx}
+	}
+	return wrapped
+}
+
+// existingPartitions asks the cluster for topics of which some may be missing,
+// past the engine's own transport, which knows a single topic.
+func (e *engine) existingPartitions(ctx context.Context, topics []string) ([]kafka.Partition, error) {
+	if len(topics) == 0 {
+		return nil, nil
+	}
+	transport := e.dialer.transport(topics...)
+	defer transport.CloseIdleConnections()
+	client := &kafka.Client{Addr: e.dialer.addr(), Transport: transport}
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.DialTimeout+requestTimeout)
+	defer cancel()
+	res, err := client.Metadata(ctx, &kafka.MetadataRequest{Topics: topics})
+	if err != nil {
+		return nil, fmt.Errorf("metadata: %w", err)
+	}
+	var partitions []kafka.Partition
+	for _, t := range res.Topics {
+		if t.Error != nil && !errors.Is(t.Error, kafka.UnknownTopicOrPartition) {
+			return nil, fmt.Errorf("topic %s: metadata: %w", t.Name, t.Error)
+		}
+		partitions = append(partitions, t.Partitions...)
+	}
+	return partitions, nil
+}
+
+func (e *engine) setLeadership(lead *leadership) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.lead = lead
+}
+
+// takeLeadership is of the generation that was just joined; nil for a follower.
+func (e *engine) takeLeadership() *leadership {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	lead := e.lead
+	e.lead = nil
+	return lead
+}
+
+// groupDialer makes a group's connections.
+func groupDialer(d *dialer) *kafka.Dialer {
+	kd := d.kafkaDialer()
+	kd.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := d.dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &noCreateConn{Conn: c}, nil
+	}
+	return kd
+}
+
+// noCreateConn takes the wish to create missing topics out of metadata
+// requests. kafka-go's group leader always sends it, so that a topic which was
+// deleted would come back, with a broker's default partitions, at the next
+// rebalance.
+type noCreateConn struct {
+	net.Conn
+	left     int  // bytes of the request under way that are still to come
+	metadata bool // it is one that ends with the wish
+}
+
+const (
+	metadataKey       = 3
+	metadataCreate    = 4 // the first version with the wish
+	metadataCreateEnd = 7 // the last in which nothing comes after it
+)
+
+// Write is called with whole requests, or with pieces of one if it is larger
+// than kafka-go's buffer.
+func (c *noCreateConn) Write(b []byte) (int, error) {
+	if c.left == 0 && len(b) >= 8 {
+		key, version := binary.BigEndian.Uint16(b[4:]), binary.BigEndian.Uint16(b[6:])
+		c.metadata = key == metadataKey && metadataCreate <= version && version <= metadataCreateEnd
+		c.left = 4 + int(binary.BigEndian.Uint32(b))
+	}
+	if c.metadata && len(b) == c.left {
+		b = slices.Clone(b) // a Writer may not change what it is given
+		b[len(b)-1] = 0
+	}
+	n, err := c.Conn.Write(b)
+	c.left = max(c.left-n, 0)
+	return n, err
+}
