@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -68,6 +69,7 @@ type membership struct {
 	dialer *dialer
 	id     string // what the group calls this member; empty while that is not known
 	left   bool   // the coordinator knows that this member is gone
+	ghosts sync.WaitGroup
 }
 
 // generations works on one assignment after the other until ctx ends or the
@@ -93,7 +95,10 @@ func (m *membership) generations(ctx context.Context) {
 		e.settled()
 		switch {
 		case err != nil:
-			m.id = "" // kafka-go has left, and joins as another
+			if m.id != "" {
+				m.forget(ctx, m.id)
+				m.id = ""
+			}
 			err = fmt.Errorf("group %s: join: %w", e.cfg.GroupID, e.dialer.explain(err))
 		case lead != nil && lead.err != nil:
 			// Nobody was assigned anything, so the group joins anew.
@@ -136,16 +141,7 @@ func (m *membership) generations(ctx context.Context) {
 // join already.
 func (m *membership) leaveNow() {
 	e := m.engine
-	ctx, cancel := context.WithTimeout(e.abandoned, coordinatorTimeout)
-	defer cancel()
-	res, err := e.client.LeaveGroup(ctx, &kafka.LeaveGroupRequest{
-		GroupID: e.cfg.GroupID,
-		Members: []kafka.LeaveGroupRequestMember{{ID: m.id}},
-	})
-	if err == nil {
-		err = errors.Join(res.Error, res.Members[0].Error)
-	}
-	if err != nil && !errors.Is(err, kafka.UnknownMemberId) {
+	if err := m.leave(e.abandoned, m.id); err != nil {
 		e.log.infof(logAttrs{}.group(e.cfg.GroupID), "group %s: leave as member %s: %v", e.cfg.GroupID, m.id, err)
 		return // kafka-go tries in its own way
 	}
@@ -153,8 +149,49 @@ func (m *membership) leaveNow() {
 	m.dialer.close() // it has no business there any more
 }
 
+// leave asks the coordinator once.
+func (m *membership) leave(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, coordinatorTimeout)
+	defer cancel()
+	res, err := m.client.LeaveGroup(ctx, &kafka.LeaveGroupRequest{
+		GroupID: m.cfg.GroupID,
+		Members: []kafka.LeaveGroupRequestMember{{ID: id}},
+	})
+	if err != nil {
+		return err
+	}
+	// kafka-go takes the fields of the answer in the wrong order: the error
+	// code is in the lower half of the throttle time.
+	if code := kafka.Error(int16(res.Throttle.Milliseconds())); code != 0 {
+		return code
+	}
+	for _, member := range res.Members {
+		if member.Error != nil && !errors.Is(member.Error, kafka.UnknownMemberId) {
+			return member.Error
+		}
+	}
+	return res.Error
+}
+
+// forget has the coordinator drop a member that kafka-go gave up: it joins as
+// another after any failure, and if it cannot reach the coordinator to leave,
+// the group waits for the old one until its session times out.
+func (m *membership) forget(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.SessionTimeout)
+	m.ghosts.Go(func() {
+		defer cancel()
+		for failures := 1; ctx.Err() == nil; failures++ {
+			if m.leave(ctx, id) == nil {
+				return
+			}
+			_ = fetchBackoff.wait(ctx, failures) // fails when ctx ends
+		}
+	})
+}
+
 // end leaves the group, if that is not done, and closes its connections.
 func (m *membership) end(ctx context.Context) {
+	defer m.ghosts.Wait()
 	defer m.dialer.close()
 	abandoned := m.abandoned
 	if ctx.Err() == nil { // the topic is gone, nobody is waiting

@@ -355,6 +355,37 @@ func TestD12_MissingTopicIsWaitedForAndNotCreated(t *testing.T) {
 	}
 }
 
+// A coordinator that has moved refuses the leave of a stop without naming a
+// member.
+func TestD4_LeaveIsRefused(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, 1)
+	b.produce(t, numbered(1, 10)...)
+	var refused atomic.Int64
+	b.ControlKey(int16(kmsg.LeaveGroup), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		res := req.ResponseKind().(*kmsg.LeaveGroupResponse)
+		res.ErrorCode = int16(kafka.NotCoordinatorForGroup)
+		refused.Add(1)
+		return res, nil, true // once
+	})
+	c := b.consumer(t, "g")
+	j := newJournal()
+	stop := run(t, func(ctx context.Context) error {
+		return c.Consume(ctx, func(_ context.Context, m kafka.Message) error { j.add(m); return nil })
+	})
+	eventually(t, "all", func() bool { return j.len() == 10 })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if refused.Load() == 0 {
+		t.Error("no leave was refused")
+	}
+	eventually(t, "the member to be gone all the same", func() bool {
+		info := b.GroupInfo("g")
+		return info == nil || len(info.Members) == 0
+	})
+}
+
 func TestD13_SilentBrokerIsVisibleAndSurvived(t *testing.T) {
 	t.Parallel()
 	f := new(freezer)
@@ -373,6 +404,38 @@ func TestD13_SilentBrokerIsVisibleAndSurvived(t *testing.T) {
 	f.thaw()
 	b.produce(t, &kgo.Record{Value: []byte("0/10")}, &kgo.Record{Partition: 1, Value: []byte("1/10")})
 	eventually(t, "the loop to go on", func() bool { j.mu.Lock(); defer j.mu.Unlock(); return j.n["0/10"] > 0 && j.n["1/10"] > 0 })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// When the coordinator is silent for long enough, kafka-go gives its membership
+// up without being able to leave. The group must not wait for that member until
+// its session times out, 30 s by default.
+func TestD13_LostMembershipHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	f := new(freezer)
+	b := startBroker(t, 1, kfake.ListenFn(f.listen))
+	t.Cleanup(f.thaw)
+	b.produce(t, numbered(1, 10)...)
+	lost := make(chan struct{})
+	var once sync.Once
+	c := b.consumer(t, "g", kafkax.WithConsumerDialTimeout(500*time.Millisecond), kafkax.WithConsumerCommitInterval(10*time.Millisecond))
+	j := newJournal()
+	stop := run(t, func(ctx context.Context) error {
+		return c.Consume(ctx, func(_ context.Context, m kafka.Message) error { j.add(m); return nil },
+			kafkax.WithOnError(func(_ context.Context, _ kafka.Message, err error) {
+				if strings.Contains(err.Error(), "group g: join:") {
+					once.Do(func() { close(lost) })
+				}
+			}))
+	})
+	eventually(t, "the first records to be committed", func() bool { return b.committed(t, "g", 0) == 10 })
+	f.freeze()
+	received(t, "the membership to be given up", lost)
+	f.thaw()
+	b.produce(t, &kgo.Record{Value: []byte("0/10")})
+	eventuallyWithin(t, 10*time.Second, "the loop to go on", func() bool { return j.len() == 11 })
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
