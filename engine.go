@@ -38,6 +38,7 @@ type engine struct {
 
 	ctx       context.Context         // ends when run is asked to
 	stop      context.CancelFunc      // asks run to end
+	release   func() bool             // of the caller's context, which also asks it
 	done      chan struct{}           // closed when run has returned
 	cut       context.Context         // ends when a stop may not wait for handlers any longer
 	cutOff    context.CancelCauseFunc // ends cut
@@ -74,7 +75,10 @@ func newEngine(ctx context.Context, c *Consumer, cfg *ConsumerConfig) *engine {
 	}
 	e.transport = d.transport(cfg.Topic)
 	e.client = &kafka.Client{Addr: d.addr(), Transport: e.transport}
-	e.ctx, e.stop = context.WithCancel(ctx)
+	// kafka-go puts a context's deadline on its connections, where it fires a
+	// moment before the context ends: that would look like a broker's failure.
+	e.ctx, e.stop = context.WithCancel(context.WithoutCancel(ctx))
+	e.release = context.AfterFunc(ctx, e.stop)
 	e.cut, e.cutOff = context.WithCancelCause(context.WithoutCancel(ctx))
 	abandoned, abandon := context.WithCancel(context.WithoutCancel(ctx))
 	e.abandoned = abandoned
@@ -87,6 +91,7 @@ func newEngine(ctx context.Context, c *Consumer, cfg *ConsumerConfig) *engine {
 func (e *engine) run() error {
 	defer close(e.done)
 	defer e.stop()
+	defer e.release()
 	ctx := e.ctx
 	defer e.dialer.close()
 	defer context.AfterFunc(ctx, func() {
@@ -123,6 +128,7 @@ func (e *engine) cutOffErrors() []error {
 
 // discard is instead of run.
 func (e *engine) discard() {
+	e.release()
 	e.stop()
 	e.transport.CloseIdleConnections()
 	e.dialer.close()

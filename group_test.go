@@ -409,6 +409,22 @@ func TestD13_SilentBrokerIsVisibleAndSurvived(t *testing.T) {
 	}
 }
 
+// A loop that ends with its caller's deadline ends in peace: nothing failed.
+func TestD7_DeadlineOfTheLoopIsNoFailure(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, 4)
+	onError, told := collectErrors()
+	c := b.consumer(t, "g", kafkax.WithConsumerMaxWait(2*time.Second)) // fetches are under way when it ends
+	ctx, cancel := context.WithTimeout(context.Background(), 700*time.Millisecond)
+	defer cancel()
+	if err := c.Consume(ctx, func(context.Context, kafka.Message) error { return nil }, kafkax.WithOnError(onError)); err != nil {
+		t.Error(err)
+	}
+	if n := told(nil); n != 0 || c.Stats().Errors != 0 {
+		t.Errorf("OnError was told %d times, %d errors counted", n, c.Stats().Errors)
+	}
+}
+
 // When the coordinator is silent for long enough, kafka-go gives its membership
 // up without being able to leave. The group must not wait for that member until
 // its session times out, 30 s by default.
