@@ -56,14 +56,18 @@
 // [Permanent] skips that. Then the message goes to the dead letter topic, with
 // headers that say where it came from and why ([HeaderError] and the others).
 // Without such a topic [Consumer.Consume] reports and skips it, and the other
-// loops stop; [WithOnFailure] changes either.
+// loops stop; [WithOnFailure] changes either. By default a message is given up
+// after three calls, which take about 300 ms without the handler's own time: to
+// outlast an outage, raise consumer.retry.max_attempts and return Permanent for
+// what will never succeed.
 //
 // Three loops differ in when they commit. Consume does so every
 // commit_interval, [Consumer.ConsumeWithManualCommit] after each message, and
 // [Consumer.ConsumeBatch] after each batch. [Consumer.FetchMessage] with
 // [Consumer.CommitMessages], and [Consumer.ReadMessage], are for those who want
 // to pull. Handlers run one at a time unless [WithConcurrency] says more;
-// [WithOrdering] says what then stays in order.
+// [WithOrdering] says what then stays in order. [JSONHandler] decodes first, and
+// a [MultiTopicConsumer] runs a handler for each of several topics.
 //
 // # Stop
 //
@@ -72,14 +76,17 @@
 // does the same within a bound and leaves the group;
 // [Consumer.RunWithGracefulShutdown] calls it on SIGINT and SIGTERM. What did not
 // end in time is cut off by its context, named in a [ShutdownError], and comes
-// again. [Producer.Close] sends what was accepted first.
+// again. [Producer.Close] sends what was accepted first. A handler must not
+// close its own consumer, which would wait for it.
 //
 // # Watch
 //
 // Failures go to slog's default logger, or to one of yours
 // ([WithConsumerErrorLogger]); progress goes nowhere unless asked for
-// ([WithConsumerLogger]). [Consumer.Lag], [Consumer.Stats] and [Producer.Stats]
-// count, and [WithOnError] is told of each message that is given up.
+// ([WithConsumerLogger]). [NewSlogLoggers] makes both. [Consumer.Lag],
+// [Consumer.PartitionLag], [Consumer.Stats] and [Producer.Stats] count, and
+// [WithOnError] is told of each message that is given up and of what a loop
+// lives through.
 //
 // # Delivery contract
 //
@@ -102,4 +109,11 @@
 //   - A send that returns nil is stored on all in-sync replicas. By default no
 //     retry doubles a message or changes the order in its partition.
 //   - Memory is bounded by configuration, for slow handlers and slow brokers.
+//
+// # More
+//
+// The README names the test that holds each promise, and compares with kafka-go
+// alone. The pages under docs/ answer one question each: the settings, the
+// loops, retries and dead letters, stopping, securing, what to watch, and what
+// is wrong.
 package kafkax

@@ -179,8 +179,9 @@ func WithDLQWriter(w DLQWriter) ConsumeOption {
 }
 
 // WithOnError sets what is called for each message that this loop gives up
-// or skips, and for each failure of the loop itself, whose message has a topic
-// and perhaps a partition alone.
+// (dead-letters, skips or stops at), for each failed try to write a dead letter,
+// and for each failure of the loop itself. The message of the last kind has a
+// zero Time, and a Partition of -1 unless the failure is about one.
 //
 // Default: none; the error logger is used. It is called from the loop's
 // goroutines, several at once with concurrency, and blocks them: it must be

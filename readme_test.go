@@ -7,21 +7,22 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/bi-common/kafkax"
 )
 
-// The programs in the README are to be copied, so they must compile.
-func TestReadmeProgramsCompile(t *testing.T) {
+// What the documents show is to be copied, so it must compile: a program as it
+// is, anything else in a function that has what the text talks about.
+func TestDocProgramsCompile(t *testing.T) {
 	t.Parallel()
-	programs := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(readDoc(t, "README.md"), -1)
-	if len(programs) < 2 {
-		t.Fatalf("%d Go programs found", len(programs))
-	}
 	gotool, err := exec.LookPath("go")
 	if err != nil {
 		t.Skip("no go command: ", err)
@@ -42,11 +43,26 @@ func TestReadmeProgramsCompile(t *testing.T) {
 		return path
 	}
 	overlay := struct{ Replace map[string]string }{map[string]string{}}
-	var packages []string
-	for i, p := range programs {
-		name := fmt.Sprintf("readme%d", i)
-		overlay.Replace[filepath.Join(root, name, "main.go")] = write(name+".go", []byte(p[1]))
-		packages = append(packages, "./"+name)
+	const fragments = "doc-fragments" // one package: it builds faster
+	overlay.Replace[filepath.Join(root, fragments, "doc.go")] = write("doc.go", []byte(aroundFragments))
+	packages := []string{"./" + fragments}
+	found := 0
+	for _, doc := range docs(t) {
+		for _, m := range regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(readDoc(t, doc), -1) {
+			found++
+			name := fmt.Sprintf("%s-%d", strings.ReplaceAll(doc, "/", "-"), found)
+			program, folder := m[1], fragments
+			if strings.HasPrefix(program, "package ") {
+				folder = name
+				packages = append(packages, "./"+folder)
+			} else {
+				program = inFunction(fmt.Sprint("Fragment", found), program)
+			}
+			overlay.Replace[filepath.Join(root, folder, name+".go")] = write(name+".go", []byte(program))
+		}
+	}
+	if found < 10 {
+		t.Errorf("%d Go programs found", found)
 	}
 	text, err := json.Marshal(overlay)
 	if err != nil {
@@ -56,6 +72,45 @@ func TestReadmeProgramsCompile(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), gotool, args...).CombinedOutput(); err != nil {
 		t.Errorf("go build: %v\n%s", err, out)
 	}
+}
+
+// aroundFragments is what the text around the fragments talks about.
+const aroundFragments = `package fragments
+
+import "context"
+
+type Order struct{}
+
+func bill(context.Context, Order) error { return nil }
+`
+
+// inFunction makes a file of a few statements.
+func inFunction(name, statements string) string {
+	var imports strings.Builder
+	for name, path := range map[string]string{
+		"errors": "errors", "json": "encoding/json", "log": "log", "slog": "log/slog", "tls": "crypto/tls", "time": "time",
+		"plain": "github.com/segmentio/kafka-go/sasl/plain",
+	} {
+		if regexp.MustCompile(`\b` + name + `\.[A-Z]`).MatchString(statements) {
+			fmt.Fprintf(&imports, "\t%q\n", path)
+		}
+	}
+	return `package fragments
+
+import (
+	"context"
+
+	"github.com/segmentio/kafka-go"
+
+	"github.com/bi-common/kafkax"
+
+` + imports.String() + `)
+
+func ` + name + `(ctx context.Context, consumer *kafkax.Consumer, producer *kafkax.Producer, handle kafkax.Handler, msgs []kafka.Message) error {
+` + statements + `
+	return nil
+}
+`
 }
 
 // Each promise names a test, which must be there and bear its number.
@@ -90,19 +145,121 @@ func TestReadmeNamesATestForEachPromise(t *testing.T) {
 	}
 }
 
-func TestReadmeLinks(t *testing.T) {
+func TestDocLinks(t *testing.T) {
 	t.Parallel()
-	for _, doc := range []string{"README.md", "examples/README.md", "examples/quickstart/README.md"} {
-		text := readDoc(t, doc)
-		for _, m := range regexp.MustCompile(`\]\(([^)#]+)`).FindAllStringSubmatch(text, -1) {
+	for _, doc := range docs(t) {
+		for _, m := range regexp.MustCompile(`\]\(([^)#]*)(?:#([^)]*))?\)`).FindAllStringSubmatch(readDoc(t, doc), -1) {
 			if strings.Contains(m[1], "://") {
 				continue
 			}
-			if _, err := os.Stat(filepath.Join(filepath.Dir(doc), m[1])); err != nil {
+			target := doc
+			if m[1] != "" {
+				target = filepath.Join(filepath.Dir(doc), m[1])
+			}
+			if _, err := os.Stat(target); err != nil {
 				t.Errorf("%s: %v", doc, err)
+			} else if m[2] != "" && !slices.Contains(anchors(readDoc(t, target)), m[2]) {
+				t.Errorf("%s: %s has no heading #%s", doc, target, m[2])
 			}
 		}
 	}
+}
+
+// anchors is every heading as a link names it.
+func anchors(text string) (names []string) {
+	odd := regexp.MustCompile(`[^a-z0-9 _-]`)
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
+		names = append(names, strings.ReplaceAll(odd.ReplaceAllString(strings.ToLower(m[1]), ""), " ", "-"))
+	}
+	return names
+}
+
+// What a document names in code type must be there: tests, options, errors,
+// variables and keys.
+func TestDocNames(t *testing.T) {
+	t.Parallel()
+	known := testFunctions(t)
+	for name := range exported(t) {
+		known[name] = true
+	}
+	known["KAFKAX_CONFIG_FILE"] = true
+	for _, key := range slices.Concat(kafkax.ProducerKeys(), kafkax.ConsumerKeys()) {
+		known[key] = true
+		known[kafkax.EnvName(key)] = true
+		for _, side := range []string{"producer.", "consumer."} { // a shared key, for a side
+			known[side+key] = true
+			known[kafkax.EnvName(side+key)] = true
+		}
+	}
+	name := regexp.MustCompile("`(?:kafkax\\.)?(Test[A-Z]\\w+|With[A-Z]\\w+|Err[A-Z]\\w+|Header[A-Z]\\w+|KAFKAX_[A-Z_]+|" +
+		"(?:consumer|producer|sasl|tls)\\.[a-z_][a-z_.]+)\\b")
+	count := 0
+	for _, doc := range docs(t) {
+		for _, m := range name.FindAllStringSubmatch(readDoc(t, doc), -1) {
+			count++
+			prefix := strings.HasSuffix(m[1], "_") || slices.ContainsFunc(slices.Collect(maps.Keys(known)), func(key string) bool {
+				return strings.HasPrefix(key, m[1]+".")
+			})
+			if !known[m[1]] && !prefix {
+				t.Errorf("%s: there is no %s", doc, m[1])
+			}
+		}
+	}
+	if count < 100 {
+		t.Errorf("%d names found", count)
+	}
+}
+
+// exported is every exported name of the package, methods apart.
+func exported(t *testing.T) map[string]bool {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, path := range files {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.FuncDecl:
+				if n.Recv == nil {
+					names[n.Name.Name] = true
+				}
+				return false
+			case *ast.ValueSpec:
+				for _, id := range n.Names {
+					names[id.Name] = true
+				}
+			case *ast.TypeSpec:
+				names[n.Name.Name] = true
+			}
+			return true
+		})
+	}
+	return names
+}
+
+// docs is every document that speaks to users and contributors.
+func docs(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "examples/*.md", "examples/*/*.md"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			all = append(all, filepath.ToSlash(file))
+		}
+	}
+	return all
 }
 
 // testFunctions is every test of the module.
