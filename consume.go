@@ -169,7 +169,6 @@ func (l *loop) workPartition(a *assignment, p *partition) {
 		if len(c.messages) == 0 {
 			c.release()
 		}
-		p.queued.Add(-int64(len(c.messages)))
 		for i := range c.messages {
 			p.tracker.wait(a.stopping.Done())
 			if a.stopping.Err() != nil {

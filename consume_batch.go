@@ -77,7 +77,6 @@ func (l *loop) feed(a *assignment, f *feed) {
 			continue
 		case c = <-f.partition.chunks:
 		}
-		f.partition.queued.Add(-int64(len(c.messages)))
 		for rest := c.messages; len(rest) > 0; {
 			select {
 			case <-a.stopping.Done():

@@ -48,6 +48,7 @@ type chunk struct {
 // deliver notes that a message of the chunk is on its way to a handler. It is
 // false if a seek has made it stale.
 func (c *chunk) deliver(m *kafka.Message) bool {
+	c.partition.queued.Add(-1)
 	if !c.partition.tracker.delivered(c.epoch, m.Offset) {
 		return false
 	}
@@ -72,10 +73,17 @@ func (c *chunk) finished() {
 }
 
 const (
-	// firstFetchBytes is how much the first fetch of a partition asks for.
-	// How much memory a response takes is known only when it is decompressed,
-	// so the size starts low and doubles as long as that stays in bounds.
-	firstFetchBytes = 64 << 10
+	// firstFetchBytes is how much the first fetch of a partition asks for. How
+	// much memory a response takes is known only when kafka-go has decompressed
+	// all of it, so the size starts at nothing, for which a broker sends one
+	// batch, and doubles as long as what came stays in bounds. That takes some
+	// ten small fetches.
+	firstFetchBytes = 1
+
+	// maxFetchBytes is where doubling ends, so that a topic which becomes more
+	// compressible all at once does not surprise by much. It is the default
+	// of Java's max.partition.fetch.bytes.
+	maxFetchBytes = 1 << 20
 
 	// requestTimeout bounds a single request to a broker, beyond the time the
 	// broker was told it may wait for data.
@@ -108,7 +116,7 @@ type fetcher struct {
 // run fetches until ctx ends, which is nil, or until the broker refuses for
 // good.
 func (f *fetcher) run(ctx context.Context) error {
-	f.limit = min(f.share, firstFetchBytes)
+	f.limit = firstFetchBytes
 	f.need = f.share
 	f.epoch = -1
 	failures := 0
@@ -340,7 +348,7 @@ func (f *fetcher) adapt(bytes int) {
 	case bytes > f.share:
 		f.limit = max(int(int64(f.limit)*int64(f.share)/int64(bytes)), 1)
 	case bytes >= f.limit/2 && bytes*2 <= f.share:
-		f.limit = min(f.limit*2, f.share)
+		f.limit = min(f.limit*2, f.share, maxFetchBytes)
 	}
 }
 

@@ -43,7 +43,7 @@ func testFetcher(offset int64, isolation IsolationLevel) *fetcher {
 		located:   func() {},
 		share:     1 << 20,
 		offset:    offset,
-		limit:     firstFetchBytes,
+		limit:     64 << 10,
 	}
 }
 
@@ -207,11 +207,14 @@ func TestDecodeKeepsWhatItCouldRead(t *testing.T) {
 func TestD15_FetchSizeFollowsMemory(t *testing.T) {
 	t.Parallel()
 	f := testFetcher(0, ReadUncommitted)
-	for range 10 {
-		f.adapt(f.limit) // as large as asked for
+	f.share, f.limit = 4*maxFetchBytes, firstFetchBytes
+	fetches := 0
+	for before := 0; f.limit != before; fetches++ {
+		before = f.limit
+		f.adapt(max(f.limit, 16<<10)) // a batch at least, or as large as asked for
 	}
-	if f.limit > f.share || f.limit < f.share/4 {
-		t.Errorf("limit = %d, want it near the share %d", f.limit, f.share)
+	if f.limit != maxFetchBytes || fetches > 25 {
+		t.Errorf("limit = %d after %d fetches, want %d soon", f.limit, fetches, maxFetchBytes)
 	}
 	before := f.limit
 	f.adapt(f.share * 50) // one response decompressed to 50 times the share
@@ -221,11 +224,28 @@ func TestD15_FetchSizeFollowsMemory(t *testing.T) {
 	if f.need != f.share*50 {
 		t.Errorf("need = %d, want what the last response took", f.need)
 	}
+	before = f.limit
 	for range 100 {
 		f.adapt(0)
 	}
-	if f.limit > before/40 {
-		t.Errorf("empty responses made the limit grow to %d", f.limit)
+	if f.limit != before {
+		t.Errorf("empty responses changed the limit from %d to %d", before, f.limit)
+	}
+}
+
+// Batches that decompress to a thousand times their size: what is asked for
+// stops growing before the share is passed by more than a batch.
+func TestD15_FetchSizeOfCompressedBatches(t *testing.T) {
+	t.Parallel()
+	const batch, ratio = 1 << 20, 1000
+	f := testFetcher(0, ReadUncommitted)
+	f.share, f.limit = 5<<20, firstFetchBytes
+	for range 100 {
+		bytes := max(f.limit*ratio/batch, 1) * batch // whole batches, one at least
+		if bytes > f.share+batch {
+			t.Fatalf("a fetch of %d brought %d bytes, with a share of %d", f.limit, bytes, f.share)
+		}
+		f.adapt(bytes)
 	}
 }
 
@@ -250,7 +270,7 @@ func TestD13_FetchTimeoutAsksForLess(t *testing.T) {
 	if err := f.step(context.Background()); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("err = %v", err)
 	}
-	if f.limit != firstFetchBytes/2 || f.budget.used != 0 || f.stats.timeouts.Load() != 1 {
+	if f.limit != 32<<10 || f.budget.used != 0 || f.stats.timeouts.Load() != 1 {
 		t.Errorf("limit %d, budget used %d, timeouts %d", f.limit, f.budget.used, f.stats.timeouts.Load())
 	}
 }

@@ -208,14 +208,12 @@ func (p *puller) pop() *kafka.Message {
 			c.finished()
 		}
 		if stopping.Err() != nil || p.index == len(c.messages) {
-			c.partition.queued.Add(int64(p.index - len(c.messages)))
 			c.release()
 			p.chunk = nil
 			return nil
 		}
 		m := &c.messages[p.index]
 		p.index++
-		c.partition.queued.Add(-1)
 		// A rebalance looks at stopping, then at what was delivered; so the
 		// other way round here, and it either waits for this message or it
 		// is not returned.
