@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -216,7 +217,7 @@ func (f *fetcher) fetch(ctx context.Context) (*fetch.ResponsePartition, error) {
 		ReplicaID:      -1,
 		MaxWaitTime:    int32(f.cfg.MaxWait.Milliseconds()),
 		MinBytes:       int32(f.cfg.MinBytes),
-		MaxBytes:       int32(f.limit),
+		MaxBytes:       math.MaxInt32, // one partition, whose own bound counts
 		IsolationLevel: int8(f.isolation()),
 		SessionID:      -1, // each request stands alone
 		SessionEpoch:   -1,
