@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -56,6 +57,9 @@ func (e *engine) newAssignment(assigned []kafka.PartitionAssignment, gen *kafka.
 	}
 	e.seek(a.partitions)
 	a.committer = newCommitter(a.partitions, e.cfg.CommitInterval, a.commit, a.commitFailed)
+	if slices.ContainsFunc(a.partitions, func(p *partition) bool { return p.tracker.currentEpoch() > 0 }) {
+		a.committer.request() // of where the caller wants them
+	}
 	return a
 }
 
@@ -236,10 +240,13 @@ func (a *assignment) fetch(ctx context.Context, p *partition) {
 		report:    e.reportPartition,
 		// One chunk is worked on while the next is fetched.
 		share: max(e.cfg.MaxBytes/(2*len(a.partitions)), 1),
-		// "latest" is a different place at each start until it is committed.
-		located: func() {
+		located: func(epoch int, name int64) {
 			e.place(p.id)
-			a.committer.request()
+			// "latest" is a different place at each start until it is
+			// committed, and a seek is to survive a rebalance.
+			if name == kafka.LastOffset || epoch > 0 {
+				a.committer.request()
+			}
 		},
 	}
 	if err := f.run(ctx); err != nil {

@@ -105,7 +105,7 @@ type fetcher struct {
 	report func(p *partition, err error) // makes a failure visible
 	share  int                           // bytes of the budget that are this partition's
 	// located is told when the start turned from a name into an offset.
-	located func()
+	located func(epoch int, name int64)
 
 	epoch    int
 	offset   int64 // of the next record to ask for
@@ -201,9 +201,9 @@ func (f *fetcher) locate(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		f.tracker.resolved(epoch, offset)
+		f.located(epoch, next)
 		next = offset
-		f.tracker.resolved(epoch, next)
-		f.located()
 	}
 	f.epoch, f.offset = epoch, next
 	return nil

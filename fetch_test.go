@@ -40,7 +40,7 @@ func testFetcher(offset int64, isolation IsolationLevel) *fetcher {
 		budget:    newByteBudget(1 << 20),
 		stats:     new(consumerStats),
 		report:    func(*partition, error) {},
-		located:   func() {},
+		located:   func(int, int64) {},
 		share:     1 << 20,
 		offset:    offset,
 		limit:     64 << 10,
