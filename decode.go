@@ -71,12 +71,15 @@ func (d *decoder) batch(records protocol.RecordReader) error {
 	switch b := records.(type) {
 	case *protocol.ControlBatch:
 		d.hole(b.BaseOffset)
-		// A marker ends the producer's transaction, whichever way.
+		// A marker ends the producer's transaction, also one that began before
+		// this response and of which it brings the marker alone.
+		d.begin(b.BaseOffset)
 		delete(d.aborted, b.ProducerID)
 		return d.each(b.Records, false)
 	case *protocol.RecordBatch:
 		d.hole(b.BaseOffset)
-		return d.each(b.Records, !b.Attributes.Transactional() || !d.isAborted(b))
+		d.begin(b.BaseOffset)
+		return d.each(b.Records, !b.Attributes.Transactional() || !d.aborted[b.ProducerID])
 	default:
 		return d.each(records, true)
 	}
@@ -87,18 +90,17 @@ func (d *decoder) hole(base int64) {
 	d.chunk.next = max(d.chunk.next, base)
 }
 
-// isAborted follows the broker's list: from the first offset of an aborted
+// begin follows the broker's list: from the first offset of an aborted
 // transaction to its marker, all transactional records of that producer are
 // void.
-func (d *decoder) isAborted(b *protocol.RecordBatch) bool {
-	for len(d.pending) > 0 && d.pending[0].FirstOffset <= b.BaseOffset {
+func (d *decoder) begin(offset int64) {
+	for len(d.pending) > 0 && d.pending[0].FirstOffset <= offset {
 		if d.aborted == nil {
 			d.aborted = map[int64]bool{}
 		}
 		d.aborted[d.pending[0].ProducerID] = true
 		d.pending = d.pending[1:]
 	}
-	return d.aborted[b.ProducerID]
 }
 
 func (d *decoder) each(records protocol.RecordReader, deliver bool) error {

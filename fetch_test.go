@@ -98,6 +98,20 @@ func TestD10_DecodeFiltersTransactions(t *testing.T) {
 			want:    []int64{8}, next: 9,
 		},
 		{
+			name: "fetch_that_begins_at_the_marker", isolation: ReadCommitted, offset: 2,
+			aborted: []fetch.ResponseTransaction{{ProducerID: 7, FirstOffset: 0}},
+			batches: []protocol.RecordReader{marker(2, 7, markerAbort), dataBatch(3, tx, 7, 3), marker(4, 7, markerCommit)},
+			want:    []int64{3}, next: 5,
+		},
+		{
+			name: "aborted_twice_in_a_row", isolation: ReadCommitted,
+			aborted: []fetch.ResponseTransaction{{ProducerID: 7, FirstOffset: 0}, {ProducerID: 7, FirstOffset: 2}},
+			batches: []protocol.RecordReader{
+				dataBatch(0, tx, 7, 0), marker(1, 7, markerAbort), dataBatch(2, tx, 7, 2), marker(3, 7, markerAbort), dataBatch(4, tx, 7, 4),
+			},
+			want: []int64{4}, next: 5,
+		},
+		{
 			name: "batch_begins_before_the_offset", isolation: ReadUncommitted, offset: 2,
 			batches: []protocol.RecordReader{dataBatch(0, 0, -1, 0, 1, 2, 3)},
 			want:    []int64{2, 3}, next: 4,
