@@ -409,6 +409,35 @@ func TestD13_SilentBrokerIsVisibleAndSurvived(t *testing.T) {
 	}
 }
 
+// Whatever is logged, messages that succeed and their commits are not.
+func TestNoLogLineForAMessage(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, 1)
+	var lines atomic.Int64
+	count := kafka.LoggerFunc(func(format string, args ...any) {
+		lines.Add(1)
+		t.Logf(format, args...)
+	})
+	c := b.consumer(t, "g", kafkax.WithConsumerLogger(count), kafkax.WithConsumerErrorLogger(count))
+	var handled atomic.Int64
+	stop := run(t, func(ctx context.Context) error {
+		return c.ConsumeWithManualCommit(ctx, func(context.Context, kafka.Message) error { handled.Add(1); return nil })
+	})
+	b.produce(t, numbered(1, 1)...)
+	eventually(t, "the first message to be committed", func() bool { return b.committed(t, "g", 0) == 1 })
+	before := lines.Load()
+	for i := range int64(10) {
+		b.produce(t, &kgo.Record{Value: []byte("one more")})
+		eventually(t, "its commit", func() bool { return b.committed(t, "g", 0) == i+2 })
+	}
+	if n := lines.Load() - before; n != 0 {
+		t.Errorf("%d lines for 10 messages", n)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A loop that ends with its caller's deadline ends in peace: nothing failed.
 func TestD7_DeadlineOfTheLoopIsNoFailure(t *testing.T) {
 	t.Parallel()

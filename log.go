@@ -65,9 +65,14 @@ func logf(l kafka.Logger, attrs logAttrs, format string, args []any) {
 	l.Printf(format, args...)
 }
 
-// infoLogger and errorLogger are what kafka-go is given once and keeps.
+// infoLogger and errorLogger are what kafka-go is given once and keeps. Its line
+// for each commit is left out: there may be one for each message.
 func (l *loggers) infoLogger() kafka.Logger {
-	return kafka.LoggerFunc(func(format string, args ...any) { (*l.info.Load()).Printf(format, args...) })
+	return kafka.LoggerFunc(func(format string, args ...any) {
+		if !strings.HasPrefix(format, "committed offsets") {
+			(*l.info.Load()).Printf(format, args...)
+		}
+	})
 }
 
 func (l *loggers) errorLogger() kafka.Logger {
@@ -118,7 +123,7 @@ type slogLogger struct {
 func (s slogLogger) Printf(format string, args ...any) {
 	level := s.level
 	if level == slog.LevelInfo {
-		level = slog.LevelDebug // it has a line for each commit
+		level = slog.LevelDebug
 	}
 	s.log(level, nil, format, args)
 }

@@ -136,11 +136,11 @@ func TestSlogLoggers(t *testing.T) {
 	l := newLoggers(NewSlogLoggers(target))
 	l.infof(attrsOf("orders", 3).offset(42).group("billing"), "attempt %d failed", 1)
 	l.errorf(attrsOf("orders", 3).group(""), "%v", ErrRevoked)
-	l.infoLogger().Printf("committed %d", 7)
+	l.infoLogger().Printf("joined group %s", "billing")
 	l.errorLogger().Printf("lost it")
 	want := `level=INFO msg="kafkax: attempt 1 failed" topic=orders partition=3 offset=42 group=billing
 level=ERROR msg="kafkax: partition revoked" topic=orders partition=3
-level=DEBUG msg="kafkax: committed 7"
+level=DEBUG msg="kafkax: joined group billing"
 level=ERROR msg="kafkax: lost it"
 `
 	if out.String() != want {
