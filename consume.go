@@ -170,7 +170,7 @@ func (l *loop) workPartition(a *assignment, p *partition) {
 			c.release()
 		}
 		for i := range c.messages {
-			p.tracker.wait(a.stopping.Done())
+			lanes.wait(p)
 			if a.stopping.Err() != nil {
 				return
 			}

@@ -43,6 +43,14 @@ func (l *loop) openLanes(a *assignment) *lanes {
 	return ls
 }
 
+// wait holds back a partition that runs too far ahead of its first unfinished
+// message. A single lane finishes each before the next.
+func (ls *lanes) wait(p *partition) {
+	if ls.queues != nil {
+		p.tracker.wait(ls.a.stopping.Done())
+	}
+}
+
 // deliver hands a message over in order; false when nothing more may be.
 func (ls *lanes) deliver(it item) bool {
 	if ls.queues == nil {
@@ -111,8 +119,9 @@ func (ls *lanes) close() {
 	ls.workers.Wait()
 }
 
-// handlerSlot is a lane's right to run a handler. A lane keeps it from one message to
-// the next for a moment, as passing it on costs more than a short handler.
+// handlerSlot is a lane's right to run a handler. A lane keeps it from one
+// message to the next for a moment, as passing it on costs more than a short
+// handler.
 type handlerSlot struct {
 	slots chan struct{}
 	since time.Time // zero: not held

@@ -1,8 +1,10 @@
 package kafkax
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 )
@@ -104,15 +106,10 @@ func (t *offsetTracker) committedPast(offset int64) bool {
 }
 
 func (t *offsetTracker) find(offset int64) (int, bool) {
-	lo, hi := t.head, len(t.pending)
-	for lo < hi {
-		if mid := (lo + hi) / 2; t.pending[mid].offset < offset {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	return lo, lo < len(t.pending) && t.pending[lo].offset == offset
+	i, ok := slices.BinarySearchFunc(t.pending[t.head:], offset, func(p trackedOffset, offset int64) int {
+		return cmp.Compare(p.offset, offset)
+	})
+	return t.head + i, ok
 }
 
 func (t *offsetTracker) shrink() {
