@@ -110,8 +110,6 @@ func (c *Consumer) consume(ctx context.Context, h Handler, bh BatchHandler, manu
 	return e.run()
 }
 
-var errNilArgument = errors.New("kafkax: nil context or handler")
-
 // loop takes messages from chunk to mark: handler, retry, dead letter.
 type loop struct {
 	ctx     context.Context // as given by the caller
@@ -209,10 +207,6 @@ func (l *loop) handled(a *assignment) {
 		a.committer.request()
 	}
 }
-
-// errInterrupted says that a message was left alone because of a stop or a
-// rebalance. It is neither handled nor failed.
-var errInterrupted = errors.New("kafkax: interrupted")
 
 // try calls the handler until it succeeds or no attempt is left. The slot is
 // held for the first.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bi-common/kafkax/internal/budget"
 	"github.com/segmentio/kafka-go"
 )
 
@@ -20,7 +21,7 @@ type assignment struct {
 	lead       *leadership       // nil for a follower
 	partitions []*partition
 	committer  *committer
-	budget     *byteBudget
+	budget     *budget.Budget
 
 	stopping context.Context // ends when nothing more may be delivered
 	end      context.CancelFunc
@@ -32,7 +33,7 @@ func (e *engine) newAssignment(assigned []kafka.PartitionAssignment, gen *kafka.
 	a := &assignment{
 		engine: e,
 		gen:    gen,
-		budget: newByteBudget(e.cfg.MaxBytes),
+		budget: budget.New(e.cfg.MaxBytes),
 	}
 	a.ctx, a.cancel = context.WithCancelCause(context.WithoutCancel(e.cut))
 	a.stopping, a.end = context.WithCancel(context.Background())
@@ -258,7 +259,7 @@ func (a *assignment) fetch(ctx context.Context, p *partition) {
 // handler is slow.
 func (a *assignment) refreshLag(ctx context.Context) {
 	e := a.engine
-	for sleep(ctx, e.cfg.ReadLagInterval) {
+	for sleep(ctx, e.cfg.ReadLagInterval) == nil {
 		requests := make([]kafka.OffsetRequest, len(a.partitions))
 		for i, p := range a.partitions {
 			requests[i] = kafka.LastOffsetOf(p.id)
@@ -280,7 +281,7 @@ func (a *assignment) refreshLag(ctx context.Context) {
 // leader, when a topic of the group gained partitions.
 func (a *assignment) watchPartitions(ctx context.Context) {
 	e := a.engine
-	for sleep(ctx, e.cfg.PartitionWatchInterval) {
+	for sleep(ctx, e.cfg.PartitionWatchInterval) == nil {
 		n, err := e.countPartitions(ctx)
 		if err == nil {
 			e.sawPartitions(n)
@@ -301,10 +302,6 @@ func (a *assignment) watchPartitions(ctx context.Context) {
 		}
 	}
 }
-
-// errDeleted is what committing says when the topic is gone. Trying again would
-// hold up the group, which may have other topics.
-var errDeleted = fmt.Errorf("%w: the topic was deleted", ErrRevoked)
 
 func (a *assignment) commit(offsets map[string]map[int]int64) error {
 	err := a.sendOffsets(offsets)
@@ -368,25 +365,5 @@ func (a *assignment) commitFailed(err error) {
 		a.end()
 	default:
 		e.report(-1, err)
-	}
-}
-
-// isFenced says whether the group no longer takes commits of the generation.
-func isFenced(err error) bool {
-	return errors.Is(err, kafka.IllegalGeneration) ||
-		errors.Is(err, kafka.UnknownMemberId) ||
-		errors.Is(err, kafka.RebalanceInProgress) ||
-		errors.Is(err, ErrRevoked)
-}
-
-// sleep waits; false if ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

@@ -161,15 +161,6 @@ func unwrapStandard(err error) error {
 	return nil
 }
 
-// deadLetterRetry is how a dead letter that was not written is tried again, for
-// ever.
-var deadLetterRetry = RetryConfig{
-	InitialBackoff: 100 * time.Millisecond,
-	MaxBackoff:     10 * time.Second,
-	Multiplier:     2,
-	Jitter:         0.2,
-}
-
 // deadLetterWriter writes the dead letters of one loop. It is safe for
 // concurrent use.
 type deadLetterWriter struct {
@@ -206,7 +197,7 @@ func (w *deadLetterWriter) write(ctx, stopping context.Context, msg kafka.Messag
 		err := fmt.Errorf("%s: dead letter not written, try %d: %w", at(msg.Topic, msg.Partition, msg.Offset), try, writeErr)
 		w.log.errorf(attrsOf(msg.Topic, msg.Partition).offset(msg.Offset).group(w.group), "%v", err)
 		failed(err)
-		cause = deadLetterRetry.wait(stopping, try)
+		cause = deadLetterBackoff.wait(stopping, try)
 	}
 
 	switch {

@@ -174,10 +174,8 @@ func (d *dialer) explain(err error) error {
 	case err == nil, errors.Is(err, context.Canceled):
 		return err
 	}
-	for _, code := range kafkaCodes(err, nil) {
-		if sentinel := refusal(code); sentinel != nil {
-			return fmt.Errorf("%w: %w", sentinel, err)
-		}
+	if isRefused(err) {
+		return withSentinel(err)
 	}
 	if d.ctx.Err() != nil {
 		return fmt.Errorf("%w (%w)", ErrClosed, err)

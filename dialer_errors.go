@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -14,31 +13,6 @@ import (
 
 	"github.com/segmentio/kafka-go"
 )
-
-// ConnectError is a broker that could not be reached or did not let this client
-// in. It matches [ErrAuthentication] when credentials or a certificate were
-// refused, by either end: that stays so until somebody changes them. Anything
-// else is worth another try.
-type ConnectError struct {
-	Broker string // host:port
-	Step   string // what was being done: "connect", "TLS handshake", "authentication", ...
-	Hint   string // what that usually means and which key to look at; may be empty
-	Err    error
-
-	refused bool
-}
-
-func (e *ConnectError) Error() string {
-	if e.Hint == "" {
-		return fmt.Sprintf("broker %s: %s: %v", e.Broker, e.Step, e.Err)
-	}
-	return fmt.Sprintf("broker %s: %s: %s: %v", e.Broker, e.Step, e.Hint, e.Err)
-}
-
-// Is makes a refusal match [ErrAuthentication].
-func (e *ConnectError) Is(target error) bool { return e.refused && target == ErrAuthentication }
-
-func (e *ConnectError) Unwrap() error { return e.Err }
 
 // The steps of a connection, in order.
 const (
@@ -93,12 +67,6 @@ func newConnectError(broker, step string, err error) *ConnectError {
 		e.Hint, e.refused = "the broker does not know this password, or the mechanism failed", true
 	}
 	return e
-}
-
-// isHangup says whether the peer closed the connection.
-func isHangup(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 func hangupHint(step string) (hint string, refused bool) {

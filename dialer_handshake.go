@@ -133,13 +133,6 @@ func (g *greeting) Read(b []byte) (int, error) {
 	return g.Conn.Read(b)
 }
 
-// What a peer may turn out to be.
-var (
-	errNotKafka  = errors.New("the answer is not Kafka's")
-	errSpeaksTLS = fmt.Errorf("%w but a TLS alert", errNotKafka)
-	errHTTP      = fmt.Errorf("%w but HTTP", errNotKafka)
-)
-
 // recognize names another protocol by the first bytes of its answer; nil if
 // they may be Kafka's.
 func recognize(head []byte) error {

@@ -68,6 +68,37 @@ var (
 	ErrOffsetOutOfRange = errors.New("kafkax: offset out of range")
 )
 
+// Sentinels of the package's own. Those that end a call are wrapped by what the
+// caller sees.
+var (
+	errNilArgument = errors.New("kafkax: nil context or handler")
+
+	// errNoGroup is what committing says without a group.
+	errNoGroup = errors.New("kafkax: nothing to commit to without consumer.group_id")
+
+	// errInterrupted says that a message was left alone because of a stop or a
+	// rebalance. It is neither handled nor failed.
+	errInterrupted = errors.New("kafkax: interrupted")
+
+	// errDeleted is what committing says when the topic is gone. Trying again
+	// would hold up the group, which may have other topics.
+	errDeleted = fmt.Errorf("%w: the topic was deleted", ErrRevoked)
+
+	errDeliveryTimeout = fmt.Errorf("producer.delivery_timeout has passed (%w)", context.DeadlineExceeded)
+
+	// errStopped ends the wait of a send whose batch got no outcome even after
+	// all connections were closed.
+	errStopped = errors.New("the producer was closed before the answer")
+
+	// errTryEnded is of a request that was not on the wire when its try ended.
+	errTryEnded = errors.New("the try has ended")
+
+	// What a peer may turn out to be.
+	errNotKafka  = errors.New("the answer is not Kafka's")
+	errSpeaksTLS = fmt.Errorf("%w but a TLS alert", errNotKafka)
+	errHTTP      = fmt.Errorf("%w but HTTP", errNotKafka)
+)
+
 // ConfigError is one problem of the merged configuration. It matches
 // [ErrInvalidConfig].
 type ConfigError struct {
@@ -232,6 +263,31 @@ func (e *ShutdownError) Error() string {
 
 func (e *ShutdownError) Unwrap() error { return e.Err }
 
+// ConnectError is a broker that could not be reached or did not let this client
+// in. It matches [ErrAuthentication] when credentials or a certificate were
+// refused, by either end: that stays so until somebody changes them. Anything
+// else is worth another try.
+type ConnectError struct {
+	Broker string // host:port
+	Step   string // what was being done: "connect", "TLS handshake", "authentication", ...
+	Hint   string // what that usually means and which key to look at; may be empty
+	Err    error
+
+	refused bool
+}
+
+func (e *ConnectError) Error() string {
+	if e.Hint == "" {
+		return fmt.Sprintf("broker %s: %s: %v", e.Broker, e.Step, e.Err)
+	}
+	return fmt.Sprintf("broker %s: %s: %s: %v", e.Broker, e.Step, e.Hint, e.Err)
+}
+
+// Is makes a refusal match [ErrAuthentication].
+func (e *ConnectError) Is(target error) bool { return e.refused && target == ErrAuthentication }
+
+func (e *ConnectError) Unwrap() error { return e.Err }
+
 // Permanent marks an error as not worth retrying: a handler that returns it
 // sends the message to the dead letter topic at once, or to the failure
 // policy. Permanent(nil) is nil. The mark never shows in what kafkax reports:
@@ -348,6 +404,43 @@ func refusal(code kafka.Error) error {
 	default:
 		return nil
 	}
+}
+
+// brokerError is the error of a code in a broker's answer.
+func brokerError(code int16) error { return withSentinel(kafka.Error(code)) }
+
+// withSentinel makes an error with a broker's refusal in it match its sentinel.
+func withSentinel(err error) error {
+	for _, code := range kafkaCodes(err, nil) {
+		if sentinel := refusal(code); sentinel != nil && !errors.Is(err, sentinel) {
+			return fmt.Errorf("%w: %w", sentinel, err)
+		}
+	}
+	return err
+}
+
+// isFenced says whether the group no longer takes commits of the generation.
+func isFenced(err error) bool {
+	return errors.Is(err, kafka.IllegalGeneration) ||
+		errors.Is(err, kafka.UnknownMemberId) ||
+		errors.Is(err, kafka.RebalanceInProgress) ||
+		errors.Is(err, ErrRevoked)
+}
+
+// isHangup says whether the peer closed the connection.
+func isHangup(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// blamesRecord says whether the same batch without some record may pass.
+func blamesRecord(err error) bool {
+	code, _ := kafkaCode(err)
+	switch code {
+	case kafka.MessageSizeTooLarge, kafka.RecordListTooLarge, kafka.InvalidRecord, kafka.InvalidTimestamp:
+		return true
+	}
+	return false
 }
 
 func kafkaCode(err error) (kafka.Error, bool) {

@@ -5,11 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/bi-common/kafkax/internal/budget"
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol/fetch"
 )
@@ -91,16 +90,12 @@ const (
 	requestTimeout = 10 * time.Second
 )
 
-// fetchBackoff is the wait between failed fetches. A new leader is elected
-// within seconds, so there is no point in longer waits.
-var fetchBackoff = RetryConfig{InitialBackoff: 100 * time.Millisecond, MaxBackoff: 2 * time.Second, Multiplier: 2, Jitter: 0.2}
-
 // fetcher reads one partition, in order, and filters what no handler may see.
 type fetcher struct {
 	*partition
 	cfg    *ConsumerConfig
 	client *kafka.Client
-	budget *byteBudget
+	budget *budget.Budget
 	stats  *consumerStats
 	report func(p *partition, err error) // makes a failure visible
 	share  int                           // bytes of the budget that are this partition's
@@ -133,7 +128,7 @@ func (f *fetcher) run(ctx context.Context) error {
 		default:
 			failures++
 			f.report(f.partition, fmt.Errorf("%s: fetch: %w", at(f.topic, f.id, f.offset), err))
-			_ = fetchBackoff.wait(ctx, failures) // fails when ctx ends
+			_ = brokerBackoff.wait(ctx, failures) // fails when ctx ends
 		}
 	}
 	return nil
@@ -145,12 +140,12 @@ func (f *fetcher) step(ctx context.Context) error {
 		return err
 	}
 	reserved := f.need
-	if !f.budget.acquire(ctx, reserved) {
+	if f.budget.Take(ctx, reserved) != nil {
 		return nil
 	}
 	res, err := f.fetch(ctx)
 	if err != nil {
-		f.budget.release(reserved)
+		f.budget.Give(reserved)
 		if errors.Is(err, kafka.OffsetOutOfRange) {
 			return f.outOfRange(ctx)
 		}
@@ -161,8 +156,8 @@ func (f *fetcher) step(ctx context.Context) error {
 	}
 	c, bytes, err := f.decode(res)
 	f.adapt(bytes)
-	f.budget.adjust(bytes - reserved)
-	c.release = func() { f.budget.release(bytes) }
+	f.budget.Adjust(bytes - reserved)
+	c.release = func() { f.budget.Give(bytes) }
 	if len(c.messages) > 0 || c.next > f.offset {
 		f.offset = c.next
 		f.queued.Add(int64(len(c.messages)))
@@ -352,68 +347,3 @@ func (f *fetcher) adapt(bytes int) {
 		f.limit = min(f.limit*2, f.share, maxFetchBytes)
 	}
 }
-
-// byteBudget bounds what a consumer has fetched and not handled yet, whatever
-// the number of partitions.
-type byteBudget struct {
-	max int
-
-	mu      sync.Mutex
-	used    int
-	waiting []*claim // in the order they came, so a large one gets its turn
-}
-
-type claim struct {
-	bytes   int
-	granted chan struct{}
-}
-
-func newByteBudget(n int) *byteBudget { return &byteBudget{max: n} }
-
-// acquire takes n bytes, or waits until others gave theirs back. A request for
-// more than there is at all is granted when nothing else is taken. It is false
-// if ctx ended first.
-func (b *byteBudget) acquire(ctx context.Context, n int) bool {
-	c := &claim{bytes: n, granted: make(chan struct{})}
-	b.mu.Lock()
-	b.waiting = append(b.waiting, c)
-	b.grant()
-	b.mu.Unlock()
-	select {
-	case <-c.granted:
-		return true
-	case <-ctx.Done():
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if i := slices.Index(b.waiting, c); i >= 0 {
-		b.waiting = slices.Delete(b.waiting, i, i+1)
-	} else {
-		b.used -= n // granted at the same moment
-	}
-	b.grant()
-	return false
-}
-
-// grant serves who waits, as far as there is room.
-func (b *byteBudget) grant() {
-	for len(b.waiting) > 0 {
-		c := b.waiting[0]
-		if b.used > 0 && b.used+c.bytes > b.max {
-			return
-		}
-		b.used += c.bytes
-		close(c.granted)
-		b.waiting = b.waiting[1:]
-	}
-}
-
-// adjust corrects an acquisition once its real size is known.
-func (b *byteBudget) adjust(delta int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.used += delta
-	b.grant()
-}
-
-func (b *byteBudget) release(n int) { b.adjust(-n) }

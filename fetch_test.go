@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bi-common/kafkax/internal/budget"
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/fetch"
@@ -37,7 +38,7 @@ func testFetcher(offset int64, isolation IsolationLevel) *fetcher {
 	return &fetcher{
 		partition: &partition{topic: "t", id: 3, tracker: newOffsetTracker(offset, -1), chunks: make(chan *chunk)},
 		cfg:       &ConsumerConfig{IsolationLevel: isolation, MaxWait: time.Millisecond, OffsetReset: ResetEarliest},
-		budget:    newByteBudget(1 << 20),
+		budget:    budget.New(1 << 20),
 		stats:     new(consumerStats),
 		report:    func(*partition, error) {},
 		located:   func(int, int64) {},
@@ -284,7 +285,7 @@ func TestD13_FetchTimeoutAsksForLess(t *testing.T) {
 	if err := f.step(context.Background()); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("err = %v", err)
 	}
-	if f.limit != 32<<10 || f.budget.used != 0 || f.stats.timeouts.Load() != 1 {
-		t.Errorf("limit %d, budget used %d, timeouts %d", f.limit, f.budget.used, f.stats.timeouts.Load())
+	if f.limit != 32<<10 || f.budget.Used() != 0 || f.stats.timeouts.Load() != 1 {
+		t.Errorf("limit %d, budget used %d, timeouts %d", f.limit, f.budget.Used(), f.stats.timeouts.Load())
 	}
 }

@@ -102,7 +102,7 @@ func (m *membership) generations(ctx context.Context) {
 			err = fmt.Errorf("group %s: join: %w", e.cfg.GroupID, e.dialer.explain(err))
 		case lead != nil && lead.err != nil:
 			// Nobody was assigned anything, so the group joins anew.
-			gen.Start(func(ended context.Context) { sleep(ended, joinBackoff) })
+			gen.Start(func(ended context.Context) { _ = sleep(ended, joinBackoff) })
 			err = fmt.Errorf("group %s: assign: %w", e.cfg.GroupID, e.dialer.explain(lead.err))
 		}
 		if err != nil {
@@ -184,7 +184,7 @@ func (m *membership) forget(ctx context.Context, id string) {
 			if m.leave(ctx, id) == nil {
 				return
 			}
-			_ = fetchBackoff.wait(ctx, failures) // fails when ctx ends
+			_ = brokerBackoff.wait(ctx, failures) // fails when ctx ends
 		}
 	})
 }
@@ -268,13 +268,13 @@ func (e *engine) awaitTopic(ctx context.Context) bool {
 				e.report(-1, fmt.Errorf("topic %s does not exist; waiting for it: %w", e.cfg.Topic, kafka.UnknownTopicOrPartition))
 			}
 			failures++
-			if !sleep(ctx, min(missingTopicInterval, e.cfg.PartitionWatchInterval)) {
+			if sleep(ctx, min(missingTopicInterval, e.cfg.PartitionWatchInterval)) != nil {
 				return false
 			}
 		default:
 			failures++
 			e.report(-1, err)
-			if fetchBackoff.wait(ctx, failures) != nil {
+			if brokerBackoff.wait(ctx, failures) != nil {
 				return false
 			}
 		}

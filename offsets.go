@@ -3,7 +3,6 @@ package kafkax
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -364,7 +363,7 @@ func (c *committer) sendDue() error {
 // everything with reason.
 func (c *committer) finish(limit context.Context, reason error) error {
 	err := c.round()
-	for IsRetryable(err) && sleep(limit, commitRetryPause) {
+	for IsRetryable(err) && sleep(limit, commitRetryPause) == nil {
 		err = c.round()
 	}
 	c.close(reason)
@@ -382,6 +381,3 @@ func (c *committer) close(reason error) {
 		w <- reason
 	}
 }
-
-// errNoGroup is what committing says without a group.
-var errNoGroup = errors.New("kafkax: nothing to commit to without consumer.group_id")

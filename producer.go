@@ -4,16 +4,23 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"sync"
 	"time"
 
+	"github.com/bi-common/kafkax/internal/budget"
 	"github.com/segmentio/kafka-go"
 )
 
-var errNilContext = errors.New("kafkax: nil context")
+const (
+	// asyncBytes bounds what async mode buffers. Java: buffer.memory.
+	asyncBytes = 32 << 20
+
+	// messageOverhead is what a message costs besides its bytes, so that empty
+	// ones are bounded too.
+	messageOverhead = 256
+)
 
 // Producer sends messages over a [kafka.Writer]. It is made by [NewProducer],
 // is safe for concurrent use, and is best shared: sends that meet in a
@@ -38,7 +45,7 @@ type Producer struct {
 	plain      *kafka.Writer // what Writer returns
 	writer     *kafka.Writer // what sends; nil in a zero Producer
 	completion func([]kafka.Message, error)
-	room       *room // async mode's buffer
+	buffer     *budget.Budget // what async mode may hold
 
 	mu     sync.Mutex
 	closed bool
@@ -46,7 +53,6 @@ type Producer struct {
 	lost   map[string]int // what failed since, by place
 
 	handovers  sync.WaitGroup // calls inside writer.WriteMessages; none begins after closed
-	closing    chan struct{}  // closed with the first stop
 	flushed    chan struct{}  // closed when all that was accepted has an outcome
 	gone       chan struct{}  // closed when a stop waits no longer for an outcome
 	giveUp     func()         // closes gone, once
@@ -89,8 +95,7 @@ func newProducer(cfg ProducerConfig, log *loggers) (*Producer, error) {
 		log:      log,
 		dialer:   d,
 		delivery: newDelivery(cfg, d, log),
-		room:     newRoom(asyncBytes),
-		closing:  make(chan struct{}),
+		buffer:   budget.New(asyncBytes),
 		flushed:  make(chan struct{}),
 		gone:     make(chan struct{}),
 	}
@@ -253,7 +258,7 @@ func (p *Producer) SetLogger(logger, errorLogger kafka.Logger) {
 func (p *Producer) Ping(ctx context.Context) error {
 	switch {
 	case ctx == nil:
-		return errNilContext
+		return errNilArgument
 	case p.isClosed():
 		return ErrClosed
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -16,12 +15,6 @@ import (
 	"github.com/segmentio/kafka-go/protocol/metadata"
 	"github.com/segmentio/kafka-go/protocol/produce"
 	"github.com/segmentio/kafka-go/protocol/rawproduce"
-)
-
-const (
-	// retry.backoff.ms and retry.backoff.max.ms of the Java client.
-	deliveryBackoff    = 100 * time.Millisecond
-	deliveryBackoffMax = time.Second
 )
 
 // delivery is the kafka.RoundTripper under a Producer's kafka.Writer. All
@@ -129,7 +122,7 @@ func (d *delivery) produce(ctx context.Context, addr net.Addr, req *produce.Requ
 				if err != nil {
 					problems = append(problems, err)
 				} else if answer.ErrorCode != 0 {
-					refused = append(refused, fmt.Errorf("%s[%d]: %w", topic.Topic, answer.Partition, coded(answer.ErrorCode)))
+					refused = append(refused, fmt.Errorf("%s[%d]: %w", topic.Topic, answer.Partition, brokerError(answer.ErrorCode)))
 				}
 			}
 			if len(req.Topics) == 1 && len(topic.Partitions) == 1 {
@@ -198,7 +191,7 @@ func (d *delivery) deliver(ctx context.Context, addr net.Addr, topic string, p *
 		}
 
 		d.log.infof(attrsOf(b.topic, int(b.partition)), "%s[%d]: try %d: %v; trying again", b.topic, b.partition, round, b.last)
-		if !pause(ctx, round) {
+		if deliveryBackoff.wait(ctx, round) != nil {
 			return answer, 0, giveUp(s, b, ending(ctx, b.last))
 		}
 		d.retries.Add(1)
@@ -251,7 +244,7 @@ func (d *delivery) try(ctx context.Context, addr net.Addr, r *route, s *producer
 
 	v = judge(kafka.Error(answer.ErrorCode), b.inDoubt)
 	if !v.stored {
-		b.note(ctx, coded(answer.ErrorCode))
+		b.note(ctx, brokerError(answer.ErrorCode))
 	} else if answer.ErrorCode != 0 {
 		// Stored, nobody knows where: make every offset negative that the
 		// Writer counts up from here.
@@ -312,8 +305,6 @@ func (d *delivery) session(topic string, partition int32) *producerSession {
 	return s
 }
 
-var errDeliveryTimeout = fmt.Errorf("producer.delivery_timeout has passed (%w)", context.DeadlineExceeded)
-
 // bound ends with the caller's context, with the delivery timeout, or with
 // close; context.Cause says with which.
 func (d *delivery) bound(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -334,21 +325,4 @@ func ending(ctx context.Context, last error) error {
 		return cause
 	}
 	return fmt.Errorf("%w, and before: %w", cause, last)
-}
-
-// pause waits before the next try; false if ctx ended first.
-func pause(ctx context.Context, tries int) bool {
-	wait := deliveryBackoffMax
-	if shift := tries - 1; shift < 4 {
-		wait = min(deliveryBackoff<<shift, deliveryBackoffMax)
-	}
-	wait += rand.N(wait/5) - wait/10 // so that clients do not come back in step
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -182,7 +182,7 @@ func readPartition(t *testing.T, brokers []string, topic string, partition int) 
 		if conn, err = kafka.DialLeader(ctx, "tcp", brokers[try%len(brokers)], topic, partition); err == nil {
 			break
 		}
-		if !pause(ctx, try) {
+		if deliveryBackoff.wait(ctx, try) != nil {
 			t.Fatal(err)
 		}
 	}
@@ -226,7 +226,7 @@ func TestP9_LostRequestsAndAnswers(t *testing.T) {
 	moved := make(chan struct{})
 	go func() { // leaders move all along
 		defer close(moved)
-		for pause(ctx, 3) {
+		for deliveryBackoff.wait(ctx, 3) == nil {
 			cluster.ShufflePartitionLeaders()
 		}
 	}()

@@ -234,8 +234,6 @@ const (
 	outgoingRevoked
 )
 
-var errRevoked = errors.New("the try has ended")
-
 func newOutgoing(records []byte) *outgoing {
 	return &outgoing{records: bytes.NewReader(records)}
 }
@@ -249,7 +247,7 @@ func (o *outgoing) revoke() bool { return o.state.CompareAndSwap(outgoingWaits, 
 
 func (o *outgoing) Read(p []byte) (int, error) {
 	if !o.take() {
-		return 0, errRevoked
+		return 0, errTryEnded
 	}
 	return o.records.Read(p)
 }
@@ -257,7 +255,7 @@ func (o *outgoing) Read(p []byte) (int, error) {
 // WriteTo spares io.Copy its own buffer.
 func (o *outgoing) WriteTo(w io.Writer) (int64, error) {
 	if !o.take() {
-		return 0, errRevoked
+		return 0, errTryEnded
 	}
 	return o.records.WriteTo(w)
 }
@@ -285,20 +283,12 @@ func (s *producerSession) begin(ask func(kafka.Request) (kafka.Response, error))
 		return fmt.Errorf("asking for a producer id: answered with %T", res)
 	case kafka.Error(r.ErrorCode) == kafka.ClusterAuthorizationFailed:
 		return fmt.Errorf("asking for a producer id (allow IdempotentWrite on the cluster, or set producer.idempotent to false): %w",
-			coded(r.ErrorCode))
+			brokerError(r.ErrorCode))
 	case r.ErrorCode != 0:
-		return fmt.Errorf("asking for a producer id: %w", coded(r.ErrorCode))
+		return fmt.Errorf("asking for a producer id: %w", brokerError(r.ErrorCode))
 	case r.ProducerID < 0:
 		return fmt.Errorf("asking for a producer id: got %d", r.ProducerID)
 	}
 	s.id, s.epoch, s.next = r.ProducerID, r.ProducerEpoch, 0
 	return nil
-}
-
-// coded makes an error of a broker's code; a refusal also matches its sentinel.
-func coded(code int16) error {
-	if sentinel := refusal(kafka.Error(code)); sentinel != nil {
-		return fmt.Errorf("%w: %w", sentinel, kafka.Error(code))
-	}
-	return kafka.Error(code)
 }

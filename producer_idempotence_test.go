@@ -523,7 +523,7 @@ func TestP9_EndedTryIsNeverSent(t *testing.T) {
 		if _, err := sendBatch(t.Context(), d, "a"); err == nil || errors.Is(err, ErrOutcomeUnknown) {
 			t.Fatalf("error %v, want a plain one", err)
 		}
-		if err := broker.tries[0].take(); !errors.Is(err, errRevoked) {
+		if err := broker.tries[0].take(); !errors.Is(err, errTryEnded) {
 			t.Errorf("the connection was given the bytes after all: %v", err)
 		}
 	})

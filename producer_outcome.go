@@ -9,10 +9,6 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// errStopped ends the wait of a send whose batch got no outcome even after all
-// connections were closed.
-var errStopped = errors.New("the producer was closed before the answer")
-
 // settle gives the messages their outcome. They must still carry their slots.
 func settle(msgs []kafka.Message, state outcome, err error) {
 	for i := range msgs {
@@ -91,7 +87,7 @@ func (p *Producer) complete(msgs []kafka.Message, err error) {
 		msgs[i].Partition = sl.partition
 	}
 	if err != nil {
-		err = named(err)
+		err = withSentinel(unnamed(err))
 		p.noteLost(placeOf(msgs), len(msgs))
 	}
 	p.notify(msgs, err)
@@ -99,31 +95,15 @@ func (p *Producer) complete(msgs []kafka.Message, err error) {
 		sl.settle(settled, err)
 	}
 	if p.cfg.Async {
-		p.room.give(size)
+		p.buffer.Give(size)
 	}
 }
 
-// blamesRecord says whether the same batch without some record may pass.
-func blamesRecord(err error) bool {
-	code, _ := kafkaCode(err)
-	switch code {
-	case kafka.MessageSizeTooLarge, kafka.RecordListTooLarge, kafka.InvalidRecord, kafka.InvalidTimestamp:
-		return true
-	}
-	return false
-}
-
-// named makes a refusal match [ErrAuthorization] or [ErrAuthentication], and
-// drops kafka-go's name for its own method from the text.
-func named(err error) error {
+// unnamed drops kafka-go's name for its own method from an error's text.
+func unnamed(err error) error {
 	const method = "kafka.(*Client).Produce: "
 	if inner := errors.Unwrap(err); inner != nil && err.Error() == method+inner.Error() {
-		err = inner
-	}
-	if code, ok := kafkaCode(err); ok {
-		if sentinel := refusal(code); sentinel != nil && !errors.Is(err, sentinel) {
-			err = fmt.Errorf("%w: %w", sentinel, err)
-		}
+		return inner
 	}
 	return err
 }

@@ -155,7 +155,7 @@ func (d *delivery) lookup(ctx context.Context, addr net.Addr, req *metadata.Requ
 			if missing.IsZero() {
 				missing = time.Now()
 			}
-			err = coded(int16(code))
+			err = brokerError(int16(code))
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -166,7 +166,7 @@ func (d *delivery) lookup(ctx context.Context, addr net.Addr, req *metadata.Requ
 			return nil, fmt.Errorf("topic %q: %w (for %s now; producers do not create topics)", topic, err, missingTopicPatience)
 		}
 		d.log.infof(logAttrs{slog.String("topic", topic)}, "topic %q: lookup %d: %v; trying again", topic, tries, err)
-		if !pause(ctx, tries) {
+		if deliveryBackoff.wait(ctx, tries) != nil {
 			return nil, fmt.Errorf("topic %q not found out: %w", topic, ending(ctx, err))
 		}
 	}

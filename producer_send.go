@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bi-common/kafkax/internal/budget"
 	"github.com/segmentio/kafka-go"
 )
 
@@ -31,7 +32,7 @@ import (
 // Keys, values and headers may be reused when it returns, whatever it returns.
 func (p *Producer) WriteMessages(ctx context.Context, msgs ...kafka.Message) error {
 	if ctx == nil {
-		return errNilContext
+		return errNilArgument
 	}
 	if !p.enter() {
 		return ErrClosed
@@ -258,7 +259,13 @@ func byTopic(msgs []kafka.Message) [][]kafka.Message {
 
 func (p *Producer) handOverTopic(ctx context.Context, msgs []kafka.Message) {
 	if p.cfg.Async {
-		if err := p.room.take(ctx, p.closing, sizeOf(msgs)); err != nil {
+		err := p.buffer.Take(ctx, sizeOf(msgs))
+		if errors.Is(err, budget.ErrClosed) {
+			err = ErrClosed
+		} else if err != nil {
+			err = ctx.Err()
+		}
+		if err != nil {
 			settle(msgs, notSent, err)
 			return
 		}
@@ -269,7 +276,7 @@ func (p *Producer) handOverTopic(ctx context.Context, msgs []kafka.Message) {
 		return
 	}
 	if p.cfg.Async {
-		p.room.give(sizeOf(msgs))
+		p.buffer.Give(sizeOf(msgs))
 	}
 	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
 		err = fmt.Errorf("%w: %w", ended, err)

@@ -36,7 +36,7 @@ func (p *Producer) Close() error {
 // the log, else with [ErrClosed].
 func (p *Producer) GracefulShutdown(ctx context.Context) error {
 	if ctx == nil {
-		return errNilContext
+		return errNilArgument
 	}
 	if !p.made() {
 		return nil
@@ -84,7 +84,7 @@ func (p *Producer) startStop() {
 		return
 	}
 	p.closed = true
-	close(p.closing)
+	p.buffer.Close()
 
 	go func() {
 		defer close(p.flushed)

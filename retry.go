@@ -17,6 +17,21 @@ type RetryConfig struct {
 	Jitter         float64       // 0..1, the share of the wait that is random
 }
 
+// How long the package waits between tries of its own. All go on until they
+// succeed, are refused, or are told to stop; MaxAttempts says nothing here.
+var (
+	// brokerBackoff is of requests to a broker. A new leader is elected within
+	// seconds, so there is no point in longer waits.
+	brokerBackoff = RetryConfig{InitialBackoff: 100 * time.Millisecond, MaxBackoff: 2 * time.Second, Multiplier: 2, Jitter: 0.2}
+
+	// deliveryBackoff is of produce requests: retry.backoff.ms and
+	// retry.backoff.max.ms of the Java client.
+	deliveryBackoff = RetryConfig{InitialBackoff: 100 * time.Millisecond, MaxBackoff: time.Second, Multiplier: 2, Jitter: 0.2}
+
+	// deadLetterBackoff is of dead letters that were not written.
+	deadLetterBackoff = RetryConfig{InitialBackoff: 100 * time.Millisecond, MaxBackoff: 10 * time.Second, Multiplier: 2, Jitter: 0.2}
+)
+
 // backoff is the wait after the attempt-th failure, counted from 1. It grows
 // from InitialBackoff by Multiplier up to MaxBackoff; then Jitter takes a random
 // share off, so that what failed together does not come back together.
@@ -50,10 +65,16 @@ func (r RetryConfig) backoff(attempt int, random func() float64) time.Duration {
 // wait sleeps for the backoff after the attempt-th failure. When ctx ends, it
 // returns the cause at once.
 func (r RetryConfig) wait(ctx context.Context, attempt int) error {
+	return sleep(ctx, r.backoff(attempt, rand.Float64))
+}
+
+// sleep is how the package waits: for d, or until ctx ends, whose cause it then
+// returns.
+func sleep(ctx context.Context, d time.Duration) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	timer := time.NewTimer(r.backoff(attempt, rand.Float64))
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -1,0 +1,111 @@
+// Package budget bounds memory: bytes are taken before they are needed, and
+// given back when they are let go.
+package budget
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+)
+
+// ErrClosed is what waiting for bytes says after Close.
+var ErrClosed = errors.New("closed")
+
+// Budget is a number of bytes that many share. It is safe for concurrent use.
+type Budget struct {
+	size int
+
+	mu      sync.Mutex
+	closed  bool
+	used    int
+	waiting []*claim // in the order they came, so a large one gets its turn
+}
+
+type claim struct {
+	bytes   int
+	settled chan struct{} // closed when it was granted, or never will be
+	granted bool
+}
+
+// New returns a budget of size bytes.
+func New(size int) *Budget { return &Budget{size: size} }
+
+// Take takes n bytes, or waits until others gave theirs back. What is larger
+// than the whole budget is granted when nothing else is taken: it must pass too.
+// Without bytes, the error is the context's cause or ErrClosed.
+func (b *Budget) Take(ctx context.Context, n int) error {
+	c := &claim{bytes: n, settled: make(chan struct{})}
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return ErrClosed
+	}
+	b.waiting = append(b.waiting, c)
+	b.grant()
+	b.mu.Unlock()
+
+	select {
+	case <-c.settled:
+	case <-ctx.Done():
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if ctx.Err() == nil {
+		if c.granted {
+			return nil
+		}
+		return ErrClosed
+	}
+	// The context ended, perhaps at the moment of the grant.
+	if c.granted {
+		b.used -= n
+	} else {
+		b.waiting = slices.DeleteFunc(b.waiting, func(other *claim) bool { return other == c })
+	}
+	b.grant()
+	return context.Cause(ctx)
+}
+
+// grant serves who waits, as far as there is room. It needs mu.
+func (b *Budget) grant() {
+	for len(b.waiting) > 0 {
+		c := b.waiting[0]
+		if b.used > 0 && b.used+c.bytes > b.size {
+			return
+		}
+		b.used += c.bytes
+		c.granted = true
+		close(c.settled)
+		b.waiting = b.waiting[1:]
+	}
+}
+
+// Adjust corrects what was taken once its real size is known.
+func (b *Budget) Adjust(delta int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.used += delta
+	b.grant()
+}
+
+// Give gives n bytes back.
+func (b *Budget) Give(n int) { b.Adjust(-n) }
+
+// Used is how many bytes are taken now.
+func (b *Budget) Used() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used
+}
+
+// Close lets nobody take or wait any longer. Bytes may still be given back.
+func (b *Budget) Close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	for _, c := range b.waiting {
+		close(c.settled)
+	}
+	b.waiting = nil
+}
