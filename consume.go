@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -224,7 +225,7 @@ func (l *loop) try(a *assignment, slot *handlerSlot, it item) (attempts int, err
 			return attempts, err
 		}
 		slot.release()
-		l.log.infof(l.attrs(it.Message), "%s: attempt %d failed, to be retried: %v", at(it.Topic, it.Partition, it.Offset), attempts, err)
+		l.log.progress("a handler failed, to be retried", l.attrs(it.Message).attempt(attempts, l.cfg.Retry.MaxAttempts).err(err))
 		if l.cfg.Retry.wait(a.stopping, attempts) != nil || !slot.acquire(a.stopping) {
 			return attempts, errInterrupted
 		}
@@ -266,7 +267,6 @@ func (l *loop) call(ctx context.Context, h func(context.Context) error) (err err
 // good as handled.
 func (l *loop) giveUp(a *assignment, msg kafka.Message, err error, attempts int) bool {
 	l.stats.errors.Add(1)
-	place := at(msg.Topic, msg.Partition, msg.Offset)
 	switch {
 	case l.dlq != nil:
 		failed := func(err error) {
@@ -277,13 +277,13 @@ func (l *loop) giveUp(a *assignment, msg kafka.Message, err error, attempts int)
 			a.stopped(msg.Partition, err)
 			return false
 		}
-		l.log.infof(l.attrs(&msg), "%s: dead-lettered after %d attempt(s): %v", place, attempts, err)
+		l.log.progress("a message was dead-lettered", append(l.attrs(&msg).attempt(attempts, l.cfg.Retry.MaxAttempts).err(err), slog.String("dlq_topic", l.cfg.DLQTopic)))
 		l.onError(a.ctx, msg, err)
 		return true
 
 	case l.skips():
 		if l.cfg.onError == nil {
-			l.log.errorf(l.attrs(&msg), "%s: skipped after %d attempt(s): %v", place, attempts, err)
+			l.log.fail("a message was skipped", l.attrs(&msg).attempt(attempts, l.cfg.Retry.MaxAttempts).err(err))
 		}
 		l.onError(a.ctx, msg, err)
 		return true
@@ -310,7 +310,7 @@ func (l *loop) onError(ctx context.Context, msg kafka.Message, err error) {
 		defer close(returned)
 		defer func() {
 			if v := recover(); v != nil {
-				l.log.errorf(l.attrs(&msg), "OnError: %v", &PanicError{Value: v, Stack: debug.Stack()})
+				l.log.fail("OnError panicked", l.attrs(&msg).err(&PanicError{Value: v, Stack: debug.Stack()}))
 			}
 		}()
 		l.cfg.onError(ctx, msg, err)

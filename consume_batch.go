@@ -163,7 +163,7 @@ func (l *loop) runBatch(a *assignment, batch []taken) bool {
 		l.handled(a)
 		batch = again
 		if len(batch) > 0 {
-			l.log.infof(logAttrs{slog.String("topic", l.cfg.Topic)}.group(l.cfg.GroupID), "%s: attempt %d of a batch failed for %d message(s), to be retried: %v", l.cfg.Topic, attempt, len(batch), err)
+			l.log.progress("messages of a batch failed, to be retried", append(logAttrs{slog.String("topic", l.cfg.Topic)}.group(l.cfg.GroupID).attempt(attempt, l.cfg.Retry.MaxAttempts).err(err), slog.Int("messages", len(batch))))
 			if interrupted || l.cfg.Retry.wait(a.stopping, attempt) != nil {
 				interrupted = true
 				break

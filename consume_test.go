@@ -1092,7 +1092,7 @@ func TestD8_SkipIsLoggedWithoutOnError(t *testing.T) {
 		return c.Consume(ctx, func(context.Context, kafka.Message) error { return errHandler })
 	})
 	line := received(t, "a line of the log", logged)
-	for _, want := range []string{"events[0]@0", "skipped", "3 attempt", errHandler.Error()} {
+	for _, want := range []string{"events[0]@0", "skipped", "attempt=3 of=3", errHandler.Error()} {
 		if !strings.Contains(line, want) {
 			t.Errorf("%q does not say %q", line, want)
 		}

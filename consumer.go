@@ -178,6 +178,7 @@ func (c *Consumer) GracefulShutdown(ctx context.Context) error {
 	if reader != nil {
 		errs = append(errs, reader.Close())
 	}
+	c.log.flush(cutGrace)
 	return errors.Join(errs...)
 }
 

@@ -75,7 +75,7 @@ func (a *assignment) run(ctx, revoked context.Context) {
 	defer a.end()
 	e.setCurrent(a)
 	defer e.setCurrent(nil)
-	e.log.infof(a.attrs(), "assigned %s", a)
+	e.log.progress("partitions assigned", a.attrs())
 
 	var background, workers, commits sync.WaitGroup
 	for _, p := range a.partitions {
@@ -114,7 +114,7 @@ func (a *assignment) run(ctx, revoked context.Context) {
 	close(stopCommitting)
 	commits.Wait()
 	a.finish(ctx, limit)
-	e.log.infof(a.attrs(), "revoked %s", a)
+	e.log.progress("partitions revoked", a.attrs())
 }
 
 // drain waits for the handlers until limit, then ends their context, then waits
@@ -214,6 +214,11 @@ func (a *assignment) attrs() logAttrs {
 	if a.gen != nil {
 		attrs = append(attrs, slog.String("member", a.gen.MemberID), slog.Int("generation", int(a.gen.ID)))
 	}
+	ids := make([]int, len(a.partitions))
+	for i, p := range a.partitions {
+		ids[i] = p.id
+	}
+	attrs = append(attrs, slog.Any("partitions", ids))
 	return attrs
 }
 
@@ -296,7 +301,7 @@ func (a *assignment) watchPartitions(ctx context.Context) {
 		case err != nil:
 			e.report(-1, err)
 		case changed:
-			e.log.infof(a.attrs(), "group %s: the partitions of a topic changed, rejoining", e.cfg.GroupID)
+			e.log.progress("the partitions of a topic changed, rejoining", a.attrs())
 			a.end()
 			return
 		}

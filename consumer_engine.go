@@ -150,7 +150,7 @@ func (e *engine) report(partition int, err error) {
 	if partition < 0 {
 		attrs = attrs[:1] // about the topic
 	}
-	e.log.errorf(attrs.group(e.cfg.GroupID), "%v", err)
+	e.log.fail("consuming is in trouble", attrs.group(e.cfg.GroupID).err(err))
 	e.onError(context.Background(), kafka.Message{Topic: e.cfg.Topic, Partition: partition}, err)
 }
 

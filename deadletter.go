@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"reflect"
 	"runtime/debug"
@@ -195,7 +196,7 @@ func (w *deadLetterWriter) write(ctx, stopping context.Context, msg kafka.Messag
 			break
 		}
 		err := fmt.Errorf("%s: dead letter not written, try %d: %w", at(msg.Topic, msg.Partition, msg.Offset), try, writeErr)
-		w.log.errorf(attrsOf(msg.Topic, msg.Partition).offset(msg.Offset).group(w.group), "%v", err)
+		w.log.fail("a dead letter was not written, to be retried", append(attrsOf(msg.Topic, msg.Partition).offset(msg.Offset).group(w.group).attempt(try, 0).err(err), slog.String("dlq_topic", w.topic)))
 		failed(err)
 		cause = deadLetterBackoff.wait(stopping, try)
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"slices"
 	"strconv"
@@ -294,7 +293,7 @@ func (d *dialer) add(c *conn, address string) bool {
 	d.served[address] = true
 	d.mu.Unlock()
 	if last != nil {
-		d.log.infof(logAttrs{slog.String("broker", address)}, "broker %s: connected again", address)
+		d.log.progress("connected again", logAttrs{}.broker(address))
 	}
 	return true
 }
@@ -312,7 +311,7 @@ func (d *dialer) failed(address, step string, err error) *ConnectError {
 	}
 	d.mu.Unlock()
 	if last == nil || last.Step != failure.Step || last.Hint != failure.Hint {
-		d.log.errorf(logAttrs{slog.String("broker", address)}, "%v", failure)
+		d.log.fail("no connection", logAttrs{}.broker(address).err(failure))
 	}
 	return failure
 }

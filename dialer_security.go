@@ -63,7 +63,7 @@ func (m *material[T]) load() (T, error) {
 		return value, err
 	case m.problem != err.Error():
 		m.problem = err.Error()
-		m.log.errorf(nil, "%v; the last good one stays in use", err)
+		m.log.fail("files changed and cannot be used; what was read before stays in use", logAttrs{}.err(err))
 	}
 	return m.value, nil
 }
@@ -110,7 +110,7 @@ func newTLSMaterial(cfg ConnectionConfig, log *loggers) (*material[*tls.Config],
 		return nil, err
 	}
 	if first.InsecureSkipVerify {
-		log.errorf(nil, "tls.insecure_skip_verify: whoever answers on a broker's address is trusted; do not use this in production")
+		log.warn("tls.insecure_skip_verify: whoever answers on a broker's address is trusted; do not use this in production", nil)
 	}
 	return m, nil
 }

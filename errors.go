@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
@@ -92,6 +94,9 @@ var (
 
 	// errTryEnded is of a request that was not on the wire when its try ended.
 	errTryEnded = errors.New("the try has ended")
+
+	// errGoexit is of code of the caller's that ended its goroutine.
+	errGoexit = errors.New("runtime.Goexit was called")
 
 	// What a peer may turn out to be.
 	errNotKafka  = errors.New("the answer is not Kafka's")
@@ -195,13 +200,37 @@ type PanicError struct {
 	Stack []byte // of the goroutine that panicked
 }
 
-// Error prints Value only if it is an error: anything else may hold a message
-// body. The stack does not have it either.
+// Error is one line: the value, if it is an error (anything else may hold a
+// message body), and where the panic began. The whole stack is in Stack.
 func (e *PanicError) Error() string {
+	text := fmt.Sprintf("panic (%T)", e.Value)
 	if err, ok := e.Value.(error); ok {
-		return fmt.Sprintf("panic: %v\n%s", err, e.Stack)
+		text = fmt.Sprintf("panic: %v", err) // unlike err.Error, it survives a nil pointer in err
 	}
-	return fmt.Sprintf("panic (%T)\n%s", e.Value, e.Stack)
+	if place := panicPlace(e.Stack); place != "" {
+		text += " at " + place
+	}
+	return text
+}
+
+// panicPlace finds the file and line that panicked in a stack of debug.Stack:
+// the frame below that of panic itself.
+func panicPlace(stack []byte) string {
+	lines := strings.Split(string(stack), "\n")
+	for i, line := range lines {
+		if !strings.HasPrefix(line, "panic(") {
+			continue
+		}
+		for _, place := range lines[i+2:] {
+			file, isPlace := strings.CutPrefix(place, "\t")
+			if !isPlace || strings.Contains(file, "/runtime/") {
+				continue // a function's name, or how Go turns a fault into a panic
+			}
+			file, _, _ = strings.Cut(file, " +0x")
+			return file[strings.LastIndexByte(file, '/')+1:]
+		}
+	}
+	return ""
 }
 
 // Unwrap returns the panic's value if that is an error.
@@ -472,4 +501,41 @@ func kafkaCodes(err error, codes []kafka.Error) []kafka.Error {
 // at is how every error, log line and header names a place in the log.
 func at(topic string, partition int, offset int64) string {
 	return topic + "[" + strconv.Itoa(partition) + "]@" + strconv.FormatInt(offset, 10)
+}
+
+// maxText is the most of a text from outside that a log line, an error's
+// summary or a header takes.
+const maxText = 4 << 10
+
+// oneLine makes a text from outside (a broker's, a handler's) fit for a log line
+// or a header: at most 4 KiB of valid UTF-8, with what would break the line or
+// steer a terminal escaped.
+func oneLine(text string) string {
+	line := strings.ToValidUTF8(cutText(text, maxText), string(utf8.RuneError))
+	if strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		var b strings.Builder
+		for _, r := range line {
+			if unicode.IsPrint(r) {
+				b.WriteRune(r)
+			} else {
+				b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+			}
+		}
+		line = b.String()
+	}
+	if len(text) > maxText || len(line) > maxText {
+		line = cutText(line, maxText-len("...")) + "..."
+	}
+	return line
+}
+
+// cutText is the first n bytes of a text at most, in whole runes.
+func cutText(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	for n > 0 && !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[:n]
 }

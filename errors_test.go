@@ -158,14 +158,14 @@ func TestErrorTypesThroughAWrap(t *testing.T) {
 			&kafkax.PanicError{Value: cause, Stack: []byte("stack")},
 			asType[*kafkax.PanicError],
 			[]error{cause},
-			"panic: cause\nstack",
+			"panic: cause",
 		},
 		{
 			"PanicError with a message's body",
 			&kafkax.PanicError{Value: []byte("SECRET"), Stack: []byte("stack")},
 			asType[*kafkax.PanicError],
 			nil,
-			"panic ([]uint8)\nstack",
+			"panic ([]uint8)",
 		},
 		{
 			"ProduceError",

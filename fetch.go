@@ -140,8 +140,8 @@ func (f *fetcher) step(ctx context.Context) error {
 		return err
 	}
 	reserved := f.need
-	if f.budget.Take(ctx, reserved) != nil {
-		return nil
+	if err := f.budget.Take(ctx, reserved); err != nil {
+		return nil //nolint:nilerr // ctx ended, as run sees
 	}
 	res, err := f.fetch(ctx)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -89,7 +90,7 @@ func (m *membership) generations(ctx context.Context) {
 			}
 			return
 		case errors.Is(err, kafka.RebalanceInProgress):
-			e.log.infof(logAttrs{}.group(e.cfg.GroupID), "group %s: another rebalance began while joining", e.cfg.GroupID)
+			e.log.progress("another rebalance began while joining", logAttrs{}.group(e.cfg.GroupID))
 			continue
 		}
 		e.settled()
@@ -142,7 +143,7 @@ func (m *membership) generations(ctx context.Context) {
 func (m *membership) leaveNow() {
 	e := m.engine
 	if err := m.leave(e.abandoned, m.id); err != nil {
-		e.log.infof(logAttrs{}.group(e.cfg.GroupID), "group %s: leave as member %s: %v", e.cfg.GroupID, m.id, err)
+		e.log.progress("the group was not left", append(logAttrs{}.group(e.cfg.GroupID).err(err), slog.String("member", m.id)))
 		return // kafka-go tries in its own way
 	}
 	m.left = true

@@ -2,21 +2,53 @@ package kafkax
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"reflect"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/segmentio/kafka-go"
 )
 
 // loggers is the pair of loggers of a Producer or Consumer. Everything below it
 // (kafka-go included) logs through here, so SetLogger works while it runs.
+//
+// A logger is the caller's code. Lines are written one after the other on a
+// goroutine of their own; who logs waits for its line, so that the order is
+// that of the events, but no longer than loggerPatience. A logger that does not
+// return holds nobody up, and what piles up behind it is bounded.
 type loggers struct {
 	info atomic.Pointer[kafka.Logger]
 	err  atomic.Pointer[kafka.Logger]
+
+	blamed sync.Once // a logger that panicked was reported
+
+	mu      sync.Mutex
+	lines   []*logLine    // not written yet
+	writing chan struct{} // closed when lines is empty again; nil while it is
+	stuck   bool          // the line being written has used up the patience
+	lost    int           // lines dropped since
 }
+
+type logLine struct {
+	write   func(to kafka.Logger)
+	isError bool
+	written chan struct{}
+}
+
+const (
+	// loggerPatience is how long a call waits for its own line.
+	loggerPatience = 100 * time.Millisecond
+
+	// maxLogLines is how many lines wait for a logger that does not return.
+	maxLogLines = 1000
+)
 
 // newLoggers takes nil for the defaults: no progress, errors to slog.Default.
 // A nil pointer or func in the interface counts as nil.
@@ -28,7 +60,7 @@ func newLoggers(info, err kafka.Logger) *loggers {
 
 func (l *loggers) set(info, err kafka.Logger) {
 	if isNilLogger(info) {
-		info = kafka.LoggerFunc(func(string, ...any) {})
+		info = noLogger{}
 	}
 	if isNilLogger(err) {
 		_, err = NewSlogLoggers(nil)
@@ -37,8 +69,13 @@ func (l *loggers) set(info, err kafka.Logger) {
 	l.err.Store(&err)
 }
 
+// noLogger is for progress that nobody asked for.
+type noLogger struct{}
+
+func (noLogger) Printf(string, ...any) {}
+
 // isNilLogger also finds a nil *log.Logger or LoggerFunc: calling one would
-// panic in whatever goroutine logs first.
+// panic whenever something is logged.
 func isNilLogger(l kafka.Logger) bool {
 	if l == nil {
 		return true
@@ -47,22 +84,131 @@ func isNilLogger(l kafka.Logger) bool {
 	return (v.Kind() == reflect.Pointer || v.Kind() == reflect.Func) && v.IsNil()
 }
 
-// infof and errorf write a line with attributes, which only slog shows: the text
-// names the place too.
-func (l *loggers) infof(attrs logAttrs, format string, args ...any) {
-	logf(*l.info.Load(), attrs, format, args)
+// progress, warn and fail write a line: a constant message and what differs
+// from line to line as attributes. The first goes to the logger of progress, the
+// others to that of errors.
+func (l *loggers) progress(msg string, attrs logAttrs) { l.log(slog.LevelInfo, msg, attrs) }
+func (l *loggers) warn(msg string, attrs logAttrs)     { l.log(slog.LevelWarn, msg, attrs) }
+func (l *loggers) fail(msg string, attrs logAttrs)     { l.log(slog.LevelError, msg, attrs) }
+
+func (l *loggers) log(level slog.Level, msg string, attrs logAttrs) {
+	l.enqueue(level > slog.LevelInfo, func(to kafka.Logger) {
+		if s, ok := to.(slogLogger); ok {
+			s.log(level, msg, attrs)
+			return
+		}
+		to.Printf("%s", attrs.text(msg))
+	})
 }
 
-func (l *loggers) errorf(attrs logAttrs, format string, args ...any) {
-	logf(*l.err.Load(), attrs, format, args)
+// target is where a line goes now.
+func (l *loggers) target(isError bool) kafka.Logger {
+	if isError {
+		return *l.err.Load()
+	}
+	return *l.info.Load()
 }
 
-func logf(l kafka.Logger, attrs logAttrs, format string, args []any) {
-	if s, ok := l.(slogLogger); ok {
-		s.log(s.level, attrs, format, args)
+// enqueue has a line written, and waits for that within bounds.
+func (l *loggers) enqueue(isError bool, write func(to kafka.Logger)) {
+	if _, silent := l.target(isError).(noLogger); silent {
 		return
 	}
-	l.Printf(format, args...)
+	line := &logLine{write: write, isError: isError, written: make(chan struct{})}
+	l.mu.Lock()
+	if len(l.lines) >= maxLogLines {
+		l.lost++
+		l.mu.Unlock()
+		return
+	}
+	l.lines = append(l.lines, line)
+	if l.writing == nil {
+		l.writing = make(chan struct{})
+		go l.drain() // ends when there is no line left; flush waits for it
+	}
+	stuck := l.stuck
+	l.mu.Unlock()
+	if stuck {
+		return
+	}
+	patience := time.NewTimer(loggerPatience)
+	defer patience.Stop()
+	select {
+	case <-line.written:
+	case <-patience.C:
+		l.mu.Lock()
+		l.stuck = l.writing != nil
+		l.mu.Unlock()
+	}
+}
+
+// drain writes the lines there are.
+func (l *loggers) drain() {
+	for {
+		l.mu.Lock()
+		if len(l.lines) == 0 {
+			close(l.writing)
+			l.writing, l.stuck, l.lines = nil, false, nil
+			l.mu.Unlock()
+			return
+		}
+		line, lost := l.lines[0], l.lost
+		l.lines, l.lost = l.lines[1:], 0
+		l.mu.Unlock()
+
+		to := l.target(line.isError)
+		err := <-callUser(func() error {
+			if lost > 0 {
+				to.Printf("kafkax: %d log lines were dropped: the logger did not return", lost)
+			}
+			line.write(to)
+			return nil
+		})
+		close(line.written)
+		l.mu.Lock()
+		l.stuck = false
+		l.mu.Unlock()
+		if err != nil {
+			l.blamed.Do(func() { l.blame(line.isError, err) })
+		}
+	}
+}
+
+// blame says once that a logger failed, where that can still be said.
+func (l *loggers) blame(isError bool, err error) {
+	attrs := logAttrs{}.err(err)
+	_, to := NewSlogLoggers(nil)
+	if !isError {
+		to = l.target(true)
+	}
+	const msg = "a logger failed; what it was given is lost, and this is not said again"
+	said := <-callUser(func() error {
+		if s, ok := to.(slogLogger); ok {
+			s.log(slog.LevelError, msg, attrs)
+		} else {
+			to.Printf("%s", attrs.text(msg))
+		}
+		return nil
+	})
+	if said != nil {
+		fmt.Fprintln(os.Stderr, "kafkax:", attrs.text(msg))
+	}
+}
+
+// flush waits until every line so far is written, within bounds.
+func (l *loggers) flush(bound time.Duration) {
+	l.mu.Lock()
+	writing := l.writing
+	l.mu.Unlock()
+	if writing == nil {
+		return
+	}
+	timer := time.NewTimer(bound)
+	defer timer.Stop()
+	select {
+	case <-writing:
+	case <-timer.C:
+	}
 }
 
 // infoLogger and errorLogger are what kafka-go is given once and keeps. Its line
@@ -70,13 +216,23 @@ func logf(l kafka.Logger, attrs logAttrs, format string, args []any) {
 func (l *loggers) infoLogger() kafka.Logger {
 	return kafka.LoggerFunc(func(format string, args ...any) {
 		if !strings.HasPrefix(format, "committed offsets") {
-			(*l.info.Load()).Printf(format, args...)
+			l.relay(false, format, args)
 		}
 	})
 }
 
 func (l *loggers) errorLogger() kafka.Logger {
-	return kafka.LoggerFunc(func(format string, args ...any) { (*l.err.Load()).Printf(format, args...) })
+	return kafka.LoggerFunc(func(format string, args ...any) { l.relay(true, format, args) })
+}
+
+// relay passes a line of kafka-go's on. Its arguments may change once the call
+// returns, so the text is made before.
+func (l *loggers) relay(isError bool, format string, args []any) {
+	if _, silent := l.target(isError).(noLogger); silent {
+		return
+	}
+	text := oneLine(fmt.Sprintf(format, args...))
+	l.enqueue(isError, func(to kafka.Logger) { to.Printf("%s", text) })
 }
 
 // logAttrs say where something happened.
@@ -87,6 +243,68 @@ func attrsOf(topic string, partition int) logAttrs {
 }
 
 func (a logAttrs) offset(offset int64) logAttrs { return append(a, slog.Int64("offset", offset)) }
+
+// err adds the error's text, and of a panic the stack.
+func (a logAttrs) err(err error) logAttrs {
+	if err == nil {
+		return a
+	}
+	a = append(a, slog.String("err", oneLine(fmt.Sprint(err)))) // unlike err.Error, it survives a nil pointer in err
+	if p, ok := errors.AsType[*PanicError](err); ok {
+		a = append(a, slog.String("stack", string(p.Stack[:min(len(p.Stack), maxStack)])))
+	}
+	return a
+}
+
+// attempt adds which attempt it was, and of how many unless that is open.
+func (a logAttrs) attempt(n, of int) logAttrs {
+	a = append(a, slog.Int("attempt", n))
+	if of > 0 {
+		a = append(a, slog.Int("of", of))
+	}
+	return a
+}
+
+// maxStack is the most of a stack that is logged.
+const maxStack = 16 << 10
+
+func (a logAttrs) broker(address string) logAttrs { return append(a, slog.String("broker", address)) }
+
+// text is the line for a logger that knows no attributes. The place in the log
+// goes first, as errors name it.
+func (a logAttrs) text(msg string) string {
+	var b strings.Builder
+	place, rest := a.place()
+	b.WriteString(place + msg)
+	for _, attr := range rest {
+		value := attr.Value.String()
+		if quoted := strconv.Quote(value); value == "" || len(quoted) != len(value)+2 || strings.ContainsAny(value, " =") {
+			value = quoted
+		}
+		b.WriteString(" " + attr.Key + "=" + value)
+	}
+	return b.String()
+}
+
+// place takes topic, partition and offset off the front, as far as they are
+// there.
+func (a logAttrs) place() (place string, rest logAttrs) {
+	keys := []string{"topic", "partition", "offset"}
+	n := 0
+	for n < len(keys) && n < len(a) && a[n].Key == keys[n] {
+		n++
+	}
+	switch n {
+	case 0:
+		return "", a
+	case 1:
+		return a[0].Value.String() + ": ", a[1:]
+	case 2:
+		return fmt.Sprintf("%s[%d]: ", a[0].Value.String(), a[1].Value.Int64()), a[2:]
+	default:
+		return at(a[0].Value.String(), int(a[1].Value.Int64()), a[2].Value.Int64()) + ": ", a[3:]
+	}
+}
 
 // group adds nothing for a consumer without one.
 func (a logAttrs) group(id string) logAttrs {
@@ -103,9 +321,12 @@ func (a logAttrs) group(id string) logAttrs {
 //
 // The first writes progress at [slog.LevelInfo] (partitions assigned and
 // revoked, a retry, a dead letter) and what kafka-go tells of itself at
-// [slog.LevelDebug]. The second writes what went wrong at [slog.LevelError].
-// The attributes are, as far as they apply, topic, partition, offset, group,
-// member, generation and broker. A message that succeeds writes nothing.
+// [slog.LevelDebug]. The second writes what went wrong at [slog.LevelError], and
+// what needs an eye at [slog.LevelWarn]. Messages are constant; what differs is
+// in the attributes, as far as they apply: topic, partition, offset, group,
+// member, generation, broker, err, attempt, of (attempts allowed), next (when the
+// next one is due), dlq_topic and, of a panic, stack. A message that succeeds
+// writes nothing.
 //
 // A nil l stands for slog's default logger at the time of each line.
 func NewSlogLoggers(l *slog.Logger) (logger, errorLogger kafka.Logger) {
@@ -125,16 +346,16 @@ func (s slogLogger) Printf(format string, args ...any) {
 	if level == slog.LevelInfo {
 		level = slog.LevelDebug
 	}
-	s.log(level, nil, format, args)
+	s.log(level, "kafka-go", logAttrs{slog.String("text", oneLine(fmt.Sprintf(format, args...)))})
 }
 
-func (s slogLogger) log(level slog.Level, attrs logAttrs, format string, args []any) {
+func (s slogLogger) log(level slog.Level, msg string, attrs logAttrs) {
 	l := s.logger
 	if l == nil {
 		l = slog.Default()
 	}
 	ctx := context.Background()
 	if l.Enabled(ctx, level) {
-		l.LogAttrs(ctx, level, "kafkax: "+strings.TrimPrefix(fmt.Sprintf(format, args...), "kafkax: "), attrs...)
+		l.LogAttrs(ctx, level, "kafkax: "+msg, attrs...)
 	}
 }

@@ -5,9 +5,13 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
+	"unicode/utf8"
 
 	"github.com/segmentio/kafka-go"
 )
@@ -60,14 +64,14 @@ func TestLoggersNil(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			l := newLoggers(tt.logger, tt.logger)
-			l.infof(nil, "nobody reads %s", "this")
+			l.progress("nobody reads this", nil)
 			if got, ok := (*l.err.Load()).(slogLogger); !ok {
 				t.Errorf("error logger is %T, want slog's default", got)
 			}
 
 			var infos logRecord
 			l.set(recordLogs(&infos), tt.logger)
-			l.infof(nil, "somebody reads %s", "this")
+			l.progress("somebody reads this", nil)
 			if got := infos.last(); got != "somebody reads this" {
 				t.Errorf("info line = %q", got)
 			}
@@ -85,10 +89,10 @@ func TestErrorsReachSlogDefault(t *testing.T) {
 	defer log.SetFlags(log.Flags())
 	slog.SetDefault(slog.New(slog.NewTextHandler(&out, nil)))
 
-	l.infof(nil, "progress")
-	l.errorf(nil, "orders[%d]: %s", 3, "gone")
+	l.progress("progress", nil)
+	l.fail("the topic is gone", attrsOf("orders", 3))
 	got := out.String()
-	if !strings.Contains(got, `level=ERROR msg="kafkax: orders[3]: gone"`) || strings.Contains(got, "progress") {
+	if !strings.Contains(got, `level=ERROR msg="kafkax: the topic is gone" topic=orders partition=3`) || strings.Contains(got, "progress") {
 		t.Errorf("slog got %q, want the error alone", got)
 	}
 }
@@ -134,14 +138,16 @@ func TestSlogLoggers(t *testing.T) {
 		},
 	}))
 	l := newLoggers(NewSlogLoggers(target))
-	l.infof(attrsOf("orders", 3).offset(42).group("billing"), "attempt %d failed", 1)
-	l.errorf(attrsOf("orders", 3).group(""), "%v", ErrRevoked)
+	l.progress("a handler failed", attrsOf("orders", 3).offset(42).group("billing").attempt(1, 10))
+	l.fail("a commit failed", attrsOf("orders", 3).group("").err(ErrRevoked))
+	l.warn("look at this", nil)
 	l.infoLogger().Printf("joined group %s", "billing")
 	l.errorLogger().Printf("lost it")
-	want := `level=INFO msg="kafkax: attempt 1 failed" topic=orders partition=3 offset=42 group=billing
-level=ERROR msg="kafkax: partition revoked" topic=orders partition=3
-level=DEBUG msg="kafkax: joined group billing"
-level=ERROR msg="kafkax: lost it"
+	want := `level=INFO msg="kafkax: a handler failed" topic=orders partition=3 offset=42 group=billing attempt=1 of=10
+level=ERROR msg="kafkax: a commit failed" topic=orders partition=3 err="kafkax: partition revoked"
+level=WARN msg="kafkax: look at this"
+level=DEBUG msg="kafkax: kafka-go" text="joined group billing"
+level=ERROR msg="kafkax: kafka-go" text="lost it"
 `
 	if out.String() != want {
 		t.Errorf("got\n%swant\n%s", &out, want)
@@ -155,8 +161,82 @@ func TestSlogLoggersNil(t *testing.T) { //nolint:paralleltest // replaces slog's
 	before := slog.Default()
 	slog.SetDefault(slog.New(slog.NewTextHandler(&out, nil)))
 	defer slog.SetDefault(before)
-	l.errorf(nil, "gone")
+	l.fail("gone", nil)
 	if !strings.Contains(out.String(), "gone") {
 		t.Errorf("the default logger got %q", &out)
 	}
+}
+
+// A logger without attributes gets them in the text: one line, whatever a broker
+// or a handler wrote.
+func TestLogLineOfAPlainLogger(t *testing.T) {
+	t.Parallel()
+	var lines logRecord
+	l := newLoggers(nil, recordLogs(&lines))
+	l.fail("no connection", logAttrs{}.broker("kafka-1:9092").err(fmt.Errorf("evil\r\nfake line\x1b[31m: %s", strings.Repeat("ü", 1<<20))))
+	got := lines.last()
+	if want := `no connection broker=kafka-1:9092 err="evil\\r\\nfake line\\x1b[31m: üü`; !strings.HasPrefix(got, want) {
+		t.Errorf("got %.100q, want it to begin with %q", got, want)
+	}
+	if len(got) > 5<<10 || strings.ContainsAny(got, "\r\n\x1b") || !utf8.ValidString(got) {
+		t.Errorf("%d bytes, or not one valid line: %.100q", len(got), got)
+	}
+	l.errorLogger().Printf("kafka-go: %s", "a\nb")
+	if got := lines.last(); got != `kafka-go: a\nb` {
+		t.Errorf("kafka-go's line is %q", got)
+	}
+}
+
+// Loggers are the caller's code: none of what they may do ends the process, and
+// one that does not return holds nobody up.
+func TestLoggerMisbehaves(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		do   func()
+	}{
+		{"panics", func() { panic("no") }},
+		{"exits its goroutine", runtime.Goexit},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var errs logRecord
+			l := newLoggers(kafka.LoggerFunc(func(string, ...any) { tt.do() }), recordLogs(&errs))
+			l.progress("one", nil)
+			l.progress("two", nil)
+			l.flush(time.Minute)
+			if got := errs.all(); len(got) != 1 || !strings.HasPrefix(got[0], "a logger failed") {
+				t.Errorf("the error logger got %q, want one line about it", got)
+			}
+		})
+	}
+	t.Run("blocks", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			block := make(chan struct{})
+			var got logRecord
+			l := newLoggers(nil, kafka.LoggerFunc(func(format string, args ...any) {
+				<-block
+				recordLogs(&got).Printf(format, args...)
+			}))
+			start := time.Now()
+			for range maxLogLines + 6 { // one is being written
+				l.fail("stuck", nil)
+			}
+			l.flush(time.Second)
+			if waited := time.Since(start); waited != loggerPatience+time.Second {
+				t.Errorf("logging took %v, want %v", waited, loggerPatience+time.Second)
+			}
+			close(block)
+			l.flush(time.Minute)
+			lines := got.all()
+			if len(lines) != maxLogLines+2 || lines[1] != "kafkax: 5 log lines were dropped: the logger did not return" {
+				t.Errorf("%d lines, the second %q", len(lines), lines[1])
+			}
+			l.fail("again", nil)
+			if got.last() != "again" {
+				t.Errorf("the last line is %q, want the one just logged", got.last())
+			}
+		})
+	})
 }

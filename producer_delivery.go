@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net"
 	"sync"
@@ -190,7 +191,7 @@ func (d *delivery) deliver(ctx context.Context, addr net.Addr, topic string, p *
 			return answer, 0, giveUp(s, b, fmt.Errorf("producer.max_attempts used up: %w", b.last))
 		}
 
-		d.log.infof(attrsOf(b.topic, int(b.partition)), "%s[%d]: try %d: %v; trying again", b.topic, b.partition, round, b.last)
+		d.log.progress("a batch was not acknowledged, to be retried", attrsOf(b.topic, int(b.partition)).attempt(round, d.cfg.MaxAttempts).err(b.last))
 		if deliveryBackoff.wait(ctx, round) != nil {
 			return answer, 0, giveUp(s, b, ending(ctx, b.last))
 		}
@@ -256,9 +257,10 @@ func (d *delivery) try(ctx context.Context, addr net.Addr, r *route, s *producer
 // restart gives a session up whose place the broker does not know. The batch
 // gets a new stamp with its next try, if it may have one.
 func (d *delivery) restart(s *producerSession, b *batch, change sessionChange) {
-	d.log.errorf(attrsOf(b.topic, int(b.partition)), "%s[%d]: the broker does not know producer %d, epoch %d, sequence %d: %v. "+
-		"An unclean leader election may have lost messages it had acknowledged, or retention or deletion took them; going on with a new sequence",
-		b.topic, b.partition, s.id, s.epoch, s.next, b.last)
+	d.log.fail("the broker does not know the producer's sequence: an unclean leader election may have lost messages it had acknowledged, "+
+		"or retention or deletion took them; going on with a new sequence",
+		append(attrsOf(b.topic, int(b.partition)).err(b.last),
+			slog.Int64("producer_id", s.id), slog.Int("epoch", int(s.epoch)), slog.Int("sequence", int(s.next))))
 	if change == renewSession {
 		s.renew()
 	} else {

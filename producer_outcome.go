@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 
 	"github.com/segmentio/kafka-go"
@@ -137,13 +138,13 @@ func (p *Producer) produce(msgs []kafka.Message) error {
 func (p *Producer) notify(msgs []kafka.Message, err error) {
 	if p.completion == nil {
 		if err != nil && p.cfg.Async {
-			p.log.errorf(nil, "%s: %d message(s) not acknowledged: %v", placeOf(msgs), len(msgs), err)
+			p.log.fail("messages were not acknowledged", append(attrsOf(msgs[0].Topic, msgs[0].Partition), slog.Int("messages", len(msgs))).err(err))
 		}
 		return
 	}
 	defer func() {
 		if v := recover(); v != nil {
-			p.log.errorf(nil, "%s: completion callback: %v", placeOf(msgs), &PanicError{Value: v, Stack: debug.Stack()})
+			p.log.fail("the completion callback panicked", attrsOf(msgs[0].Topic, msgs[0].Partition).err(&PanicError{Value: v, Stack: debug.Stack()}))
 		}
 	}()
 	p.completion(msgs, err)

@@ -165,7 +165,7 @@ func (d *delivery) lookup(ctx context.Context, addr net.Addr, req *metadata.Requ
 		case !missing.IsZero() && time.Since(missing) >= missingTopicPatience:
 			return nil, fmt.Errorf("topic %q: %w (for %s now; producers do not create topics)", topic, err, missingTopicPatience)
 		}
-		d.log.infof(logAttrs{slog.String("topic", topic)}, "topic %q: lookup %d: %v; trying again", topic, tries, err)
+		d.log.progress("a topic was not found out, to be retried", logAttrs{slog.String("topic", topic)}.attempt(tries, 0).err(err))
 		if deliveryBackoff.wait(ctx, tries) != nil {
 			return nil, fmt.Errorf("topic %q not found out: %w", topic, ending(ctx, err))
 		}

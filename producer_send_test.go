@@ -365,7 +365,7 @@ func TestP6_AsyncFailureReachesTheLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	receive(t, log.seen, "a line in the error log")
-	if got := log.String(); !strings.Contains(got, "orders[0]: 1 message(s) not acknowledged") || strings.Contains(got, "secret") {
+	if got := log.String(); !strings.Contains(got, "orders[0]: messages were not acknowledged messages=1 err=") || strings.Contains(got, "secret") {
 		t.Errorf("logged %q", got)
 	}
 }
@@ -498,7 +498,7 @@ func TestP6_PanicInTheCallbackIsLogged(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if got := log.String(); !strings.Contains(got, "completion callback: panic") || !strings.Contains(got, "PanicInTheCallback") || strings.Contains(got, "secret") {
+	if got := log.String(); !strings.Contains(got, "completion callback panicked") || !strings.Contains(got, "PanicInTheCallback") || strings.Contains(got, "secret") {
 		t.Errorf("logged %q", got)
 	}
 }

@@ -94,6 +94,7 @@ func (p *Producer) startStop() {
 		_ = p.writer.Close() // Neither has an error to return.
 		_ = p.plain.Close()
 		p.disconnect()
+		p.log.flush(stopGrace)
 	}()
 }
 

@@ -23,8 +23,8 @@ func TestD15_BudgetBoundsWhatIsTaken(t *testing.T) {
 		b.Adjust(-70) // 80 taken: 60 more do not fit
 		synctest.Wait()
 		select {
-		case <-got:
-			t.Fatal("went over the budget")
+		case err := <-got:
+			t.Fatalf("went over the budget: %v", err)
 		default:
 		}
 		b.Give(80)
@@ -57,8 +57,8 @@ func TestD15_BudgetIsFair(t *testing.T) {
 		go func() { small <- b.Take(t.Context(), 10) }()
 		synctest.Wait()
 		select {
-		case <-small:
-			t.Fatal("a small fetch went ahead of a large one that waited")
+		case err := <-small:
+			t.Fatalf("a small one went ahead of a large one that waited: %v", err)
 		default:
 		}
 		b.Give(90)
