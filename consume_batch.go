@@ -18,13 +18,12 @@ import (
 // the same time. A goroutine a partition offers them and writes its dead
 // letters: while it does the latter it offers nothing, and the partition waits.
 
-// offer is the next messages of a partition. The worker takes some and says how
-// many.
+// offer lends a partition's chunk to a worker, who takes messages from it and
+// says whether it is used up.
 type offer struct {
-	feed     *feed
-	chunk    *chunk
-	messages []kafka.Message
-	taken    chan<- int
+	feed   *feed
+	chunk  *chunk
+	usedUp chan<- bool
 }
 
 // feed is one partition's side of a batch worker.
@@ -38,7 +37,7 @@ type feed struct {
 type taken struct {
 	kafka.Message
 	feed  *feed
-	epoch int
+	seeks int
 }
 
 // failure is a message that no attempt is left for.
@@ -48,57 +47,56 @@ type failure struct {
 	err      error
 }
 
-func (l *loop) workBatches(a *assignment) {
+func (l *loop) workBatches(claim *claim) {
 	var all sync.WaitGroup
-	workers := make([]chan offer, min(l.cfg.Concurrency, len(a.partitions)))
+	workers := make([]chan offer, min(l.cfg.Concurrency, len(claim.partitions)))
 	for i := range workers {
 		workers[i] = make(chan offer)
-		all.Go(func() { l.gather(a, workers[i]) })
+		all.Go(func() { l.gather(claim, workers[i]) })
 	}
-	for i, p := range a.partitions {
+	for i, p := range claim.partitions {
 		f := &feed{partition: p, offers: workers[i%len(workers)], failed: make(chan []failure)}
-		all.Go(func() { l.feed(a, f) })
+		all.Go(func() { l.feed(claim, f) })
 	}
 	all.Wait()
 }
 
 // feed offers a partition's messages in order.
-func (l *loop) feed(a *assignment, f *feed) {
-	taken := make(chan int)
+func (l *loop) feed(claim *claim, f *feed) {
+	usedUp := make(chan bool)
 	for {
 		var c *chunk
 		select {
-		case <-a.stopping.Done():
+		case <-claim.stopping.Done():
 			return
 		case failed := <-f.failed:
-			if !l.settle(a, failed) {
+			if !l.giveUpAll(claim, failed) {
 				return
 			}
 			continue
 		case c = <-f.partition.chunks:
 		}
-		for rest := c.messages; len(rest) > 0; {
+		for done := false; !done; {
 			select {
-			case <-a.stopping.Done():
+			case <-claim.stopping.Done():
 				return
 			case failed := <-f.failed:
-				if !l.settle(a, failed) {
+				if !l.giveUpAll(claim, failed) {
 					return
 				}
-			case f.offers <- offer{f, c, rest, taken}:
-				rest = rest[<-taken:]
+			case f.offers <- offer{f, c, usedUp}:
+				done = <-usedUp
 			}
 		}
-		c.finished()
 		c.release()
 	}
 }
 
 // gather fills batches and runs them, one after the other.
-func (l *loop) gather(a *assignment, offers <-chan offer) {
+func (l *loop) gather(claim *claim, offers <-chan offer) {
 	for {
-		batch := l.fill(a, offers)
-		if batch == nil || !l.runBatch(a, batch) {
+		batch := l.fill(claim, offers)
+		if batch == nil || !l.runBatch(claim, batch) {
 			return
 		}
 	}
@@ -107,25 +105,26 @@ func (l *loop) gather(a *assignment, offers <-chan offer) {
 // fill waits for a first message, then for more until the batch is full or
 // batch_timeout has passed. It is nil when a stop came first: what was gathered
 // was not handled and comes again.
-func (l *loop) fill(a *assignment, offers <-chan offer) []taken {
+func (l *loop) fill(claim *claim, offers <-chan offer) []taken {
 	var (
 		batch   []taken
 		timeout <-chan time.Time
 	)
 	for len(batch) < l.cfg.BatchSize {
 		select {
-		case <-a.stopping.Done():
+		case <-claim.stopping.Done():
 			return nil
 		case <-timeout:
 			return batch
 		case o := <-offers:
-			n := min(len(o.messages), l.cfg.BatchSize-len(batch))
-			for i := range o.messages[:n] {
-				if m := &o.messages[i]; o.chunk.deliver(m) {
-					batch = append(batch, taken{*m, o.feed, o.chunk.epoch})
+			for len(batch) < l.cfg.BatchSize {
+				m := o.chunk.next(func() {})
+				if m == nil {
+					break
 				}
+				batch = append(batch, taken{*m, o.feed, o.chunk.seeks})
 			}
-			o.taken <- n
+			o.usedUp <- !o.chunk.more()
 			if timeout == nil && len(batch) > 0 {
 				timeout = time.After(l.cfg.BatchTimeout)
 			}
@@ -137,7 +136,7 @@ func (l *loop) fill(a *assignment, offers <-chan offer) []taken {
 // runBatch calls the handler until every message succeeded or has no attempt
 // left. Only those that failed are tried again. It is false if a stop or a
 // rebalance left some unfinished: nothing may run behind them.
-func (l *loop) runBatch(a *assignment, batch []taken) bool {
+func (l *loop) runBatch(claim *claim, batch []taken) bool {
 	var failed []failure
 	interrupted := false
 	for attempt := 1; len(batch) > 0; attempt++ {
@@ -145,14 +144,14 @@ func (l *loop) runBatch(a *assignment, batch []taken) bool {
 		for i, t := range batch {
 			messages[i] = t.Message
 		}
-		err := l.call(a.ctx, func(ctx context.Context) error { return l.batch(ctx, messages) })
+		err := l.call(claim.ctx, func(ctx context.Context) error { return l.batch(ctx, messages) })
 		var again []taken
 		for i, t := range batch {
 			err, permanent := unmark(messageError(err, i, len(batch)))
 			switch {
 			case err == nil:
-				t.feed.partition.tracker.handled(t.epoch, t.Offset)
-			case l.interrupted(a, err):
+				t.feed.partition.tracker.handled(t.seeks, t.Offset)
+			case l.interrupted(claim, err):
 				interrupted = true
 			case permanent || attempt >= l.cfg.Retry.MaxAttempts:
 				failed = append(failed, failure{t, attempt, err})
@@ -160,17 +159,17 @@ func (l *loop) runBatch(a *assignment, batch []taken) bool {
 				again = append(again, t)
 			}
 		}
-		l.handled(a)
+		l.handled(claim)
 		batch = again
 		if len(batch) > 0 {
 			l.log.progress("messages of a batch failed, to be retried", append(logAttrs{slog.String("topic", l.cfg.Topic)}.group(l.cfg.GroupID).attempt(attempt, l.cfg.Retry.MaxAttempts).err(err), slog.Int("messages", len(batch))))
-			if interrupted || l.cfg.Retry.wait(a.stopping, attempt) != nil {
+			if interrupted || l.cfg.Retry.wait(claim.stopping, attempt) != nil {
 				interrupted = true
 				break
 			}
 		}
 	}
-	l.failed(a, failed)
+	l.failed(claim, failed)
 	return !interrupted
 }
 
@@ -220,7 +219,7 @@ func permanentOutside(err error) bool {
 }
 
 // failed hands messages that failed for good to their partitions.
-func (l *loop) failed(a *assignment, failed []failure) {
+func (l *loop) failed(claim *claim, failed []failure) {
 	for len(failed) > 0 {
 		feed := failed[0].feed
 		var own, others []failure
@@ -233,23 +232,23 @@ func (l *loop) failed(a *assignment, failed []failure) {
 		}
 		select {
 		case feed.failed <- own:
-		case <-a.stopping.Done():
-			l.settle(a, own)
+		case <-claim.stopping.Done():
+			l.giveUpAll(claim, own)
 		}
 		failed = others
 	}
 }
 
-// settle deals with failed messages of one partition, in order; false if the
+// giveUpAll deals with failed messages of one partition, in order; false if the
 // partition may not go on.
-func (l *loop) settle(a *assignment, failed []failure) bool {
+func (l *loop) giveUpAll(claim *claim, failed []failure) bool {
 	slices.SortFunc(failed, func(a, b failure) int { return cmp.Compare(a.Offset, b.Offset) })
 	for _, f := range failed {
-		if !l.giveUp(a, f.Message, f.err, f.attempts) {
+		if !l.giveUp(claim, f.Message, f.err, f.attempts) {
 			return false
 		}
-		f.feed.partition.tracker.handled(f.epoch, f.Offset)
+		f.feed.partition.tracker.handled(f.seeks, f.Offset)
 	}
-	l.handled(a)
+	l.handled(claim)
 	return true
 }

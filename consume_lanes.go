@@ -5,16 +5,23 @@ import (
 	"hash/maphash"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/segmentio/kafka-go"
 )
 
 // lanes are what one partition's messages run on: one lane keeps the order of
 // the partition, several that of each key or none.
 type lanes struct {
-	loop *loop
-	a    *assignment
-	own  handlerSlot // of the single lane
+	ordering Ordering
+	slots    chan struct{} // one a handler that may run at once
+	stopping context.Context
+	ctx      context.Context // of the handlers
+	// handle sees a message through; false if nothing may run behind it.
+	handle func(slot *handlerSlot, it item) bool
 
+	own     handlerSlot // of the single lane
 	queues  []chan item // none with a single lane
 	seed    maphash.Seed
 	turn    int
@@ -25,15 +32,25 @@ type lanes struct {
 	barrier int64 // the lowest offset left unfinished; nothing behind it may start
 }
 
-func (l *loop) openLanes(a *assignment) *lanes {
-	ls := &lanes{loop: l, a: a, own: handlerSlot{slots: l.slots}, started: -1, barrier: math.MaxInt64}
-	if l.cfg.Ordering == OrderPartition || l.cfg.Concurrency == 1 {
+// newLanes makes one lane for partition order, else as many as there are slots.
+func newLanes(ordering Ordering, slots chan struct{}, claim *claim, handle func(*handlerSlot, item) bool) *lanes {
+	ls := &lanes{
+		ordering: ordering,
+		slots:    slots,
+		stopping: claim.stopping,
+		ctx:      claim.ctx,
+		handle:   handle,
+		own:      handlerSlot{slots: slots},
+		started:  -1,
+		barrier:  math.MaxInt64,
+	}
+	if ordering == OrderPartition || cap(slots) == 1 {
 		return ls
 	}
 	ls.seed = maphash.MakeSeed()
-	ls.queues = make([]chan item, l.cfg.Concurrency)
+	ls.queues = make([]chan item, cap(slots))
 	for i := range ls.queues {
-		if i == 0 || l.cfg.Ordering == OrderKey {
+		if i == 0 || ordering == OrderKey {
 			ls.queues[i] = make(chan item, 8) // a slow lane does not stop the others at once
 		} else {
 			ls.queues[i] = ls.queues[0] // without order any lane takes the next message
@@ -47,7 +64,7 @@ func (l *loop) openLanes(a *assignment) *lanes {
 // message. A single lane finishes each before the next.
 func (ls *lanes) wait(p *partition) {
 	if ls.queues != nil {
-		p.tracker.wait(ls.a.stopping.Done())
+		p.tracker.wait(ls.stopping.Done())
 	}
 }
 
@@ -55,7 +72,7 @@ func (ls *lanes) wait(p *partition) {
 func (ls *lanes) deliver(it item) bool {
 	if ls.queues == nil {
 		defer it.done()
-		return ls.own.acquire(ls.a.stopping) && ls.loop.handle(ls.a, &ls.own, it)
+		return ls.own.acquire(ls.stopping) && ls.handle(&ls.own, it)
 	}
 	ls.turn++ // spreads messages without a key, which have no order to keep
 	lane := uint64(ls.turn)
@@ -65,16 +82,16 @@ func (ls *lanes) deliver(it item) bool {
 	select {
 	case ls.queues[lane%uint64(len(ls.queues))] <- it:
 		return true
-	case <-ls.a.stopping.Done():
+	case <-ls.stopping.Done():
 		return false
 	}
 }
 
 func (ls *lanes) run(queue <-chan item) {
-	slot := handlerSlot{slots: ls.loop.slots}
+	slot := handlerSlot{slots: ls.slots}
 	defer slot.release()
 	for it := range queue {
-		if ls.start(&slot, it.Offset) && !ls.loop.handle(ls.a, &slot, it) {
+		if ls.start(&slot, it.Offset) && !ls.handle(&slot, it) {
 			ls.leave(it.Offset)
 		}
 		it.done()
@@ -88,14 +105,14 @@ func (ls *lanes) run(queue <-chan item) {
 // messages behind which others have started get it: without them, what is
 // behind could not be committed and would be handled twice.
 func (ls *lanes) start(slot *handlerSlot, offset int64) bool {
-	acquired := slot.acquire(ls.a.stopping)
+	acquired := slot.acquire(ls.stopping)
 	ls.mu.Lock()
-	allowed := offset < ls.barrier && (ls.a.stopping.Err() == nil || offset < ls.started)
+	allowed := offset < ls.barrier && (ls.stopping.Err() == nil || offset < ls.started)
 	if allowed {
 		ls.started = max(ls.started, offset)
 	}
 	ls.mu.Unlock()
-	return allowed && (acquired || slot.acquire(ls.a.ctx))
+	return allowed && (acquired || slot.acquire(ls.ctx))
 }
 
 // leave lets nothing start behind a message that stays unfinished.
@@ -112,11 +129,25 @@ func (ls *lanes) idle() { ls.own.release() }
 func (ls *lanes) close() {
 	ls.own.release()
 	for i, q := range ls.queues {
-		if i == 0 || ls.loop.cfg.Ordering == OrderKey {
+		if i == 0 || ls.ordering == OrderKey {
 			close(q)
 		}
 	}
 	ls.workers.Wait()
+}
+
+// item is a message on its way through the loop.
+type item struct {
+	*kafka.Message
+	chunk *chunk
+	left  *atomic.Int64 // messages of the chunk that are not done with
+}
+
+// done gives the chunk's bytes back with its last message.
+func (i item) done() {
+	if i.left.Add(-1) == 0 {
+		i.chunk.release()
+	}
 }
 
 // handlerSlot is a lane's right to run a handler. A lane keeps it from one

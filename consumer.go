@@ -2,15 +2,9 @@ package kafkax
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"sync"
-	"sync/atomic"
-	"syscall"
-	"time"
 
 	"github.com/segmentio/kafka-go"
 )
@@ -23,7 +17,7 @@ type Consumer struct {
 	cfg    ConsumerConfig
 	log    *loggers
 	stats  consumerStats
-	dlq    deadLetterTopic
+	dlq    ownedWriter
 	dialer *dialer // of certificates and credentials; every user dials with a sibling
 
 	closing chan struct{} // closed by the first stop
@@ -126,128 +120,6 @@ func (c *Consumer) IsShutdown() bool {
 	}
 }
 
-// Close is [Consumer.GracefulShutdown] bounded by shutdown_timeout.
-func (c *Consumer) Close() error {
-	if c == nil || c.closing == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.ShutdownTimeout)
-	defer cancel()
-	return c.GracefulShutdown(ctx)
-}
-
-// GracefulShutdown stops fetching, waits for the handlers in flight, commits
-// what they handled and leaves the group. When ctx ends first, the handlers'
-// context ends with [ErrShutdown] as its cause, and half a second later nothing
-// is waited for any longer.
-//
-// After it returns, no handler runs (unless it ignored its context), nothing is
-// delivered, and every call says [ErrClosed]. The error is a [ShutdownError]
-// naming what was cut off, a [DeadLetterError] for each message that could not
-// be dead-lettered, or nil. It may be called twice, and before any start.
-func (c *Consumer) GracefulShutdown(ctx context.Context) error {
-	if ctx == nil {
-		return errNilArgument
-	}
-	if c == nil || c.closing == nil {
-		return nil
-	}
-	c.mu.Lock()
-	if !c.closed {
-		c.closed = true
-		if c.puller != nil {
-			c.puller.settle()
-		}
-		close(c.closing)
-	}
-	e, reader := c.engine, c.reader
-	c.reader = nil
-	c.mu.Unlock()
-
-	var errs []error
-	if e != nil {
-		e.stop()
-		release := context.AfterFunc(ctx, func() {
-			e.cutOff(fmt.Errorf("%w: %w", ErrShutdown, context.Cause(ctx)))
-		})
-		defer release()
-		<-e.done
-		errs = append(errs, e.cutOffErrors()...)
-	}
-	errs = append(errs, c.dlq.close(ctx))
-	if reader != nil {
-		errs = append(errs, reader.Close())
-	}
-	c.log.flush(cutGrace)
-	return errors.Join(errs...)
-}
-
-// RunWithGracefulShutdown calls run and, when ctx ends or the process gets
-// SIGINT or SIGTERM, ends run's context and shuts the consumer down within
-// shutdown_timeout. A second signal cuts the wait short. It returns what run
-// and GracefulShutdown returned; a run that ends with its context's error or
-// [ErrClosed] after a stop was asked for counts as nil.
-func (c *Consumer) RunWithGracefulShutdown(ctx context.Context, run func(context.Context) error) error {
-	if ctx == nil || run == nil {
-		return errNilArgument
-	}
-	if c.IsShutdown() {
-		return ErrClosed
-	}
-	return runWithGracefulShutdown(ctx, c.cfg.ShutdownTimeout, run, c.GracefulShutdown)
-}
-
-func runWithGracefulShutdown(ctx context.Context, timeout time.Duration, run, shutdown func(context.Context) error) error {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
-	defer signal.Stop(signals)
-
-	running, stop := context.WithCancel(ctx)
-	defer stop()
-	result := make(chan error, 1)
-	go func() { result <- run(running) }() // ends before this function does, unless it ignores its context
-
-	var err error
-	returned := false
-	select {
-	case err = <-result:
-		returned = true
-	case <-signals:
-	case <-ctx.Done():
-	}
-	stop()
-
-	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
-	defer cancel()
-	watched := make(chan struct{})
-	defer func() { <-watched }()
-	stopWatching := make(chan struct{})
-	defer close(stopWatching)
-	go func() {
-		defer close(watched)
-		select {
-		case <-signals:
-			cancel()
-		case <-stopWatching:
-		}
-	}()
-
-	shutdownErr := shutdown(bound)
-	if !returned {
-		grace := time.NewTimer(cutGrace)
-		defer grace.Stop()
-		select {
-		case err = <-result:
-		case <-grace.C:
-			err = &ShutdownError{What: []string{"the function given to RunWithGracefulShutdown did not return"}, Err: ErrShutdown}
-		}
-		if errors.Is(err, context.Canceled) || errors.Is(err, ErrClosed) {
-			err = nil
-		}
-	}
-	return errors.Join(err, shutdownErr)
-}
-
 // begin makes e the consumer's only engine.
 func (c *Consumer) begin(e *engine) error {
 	c.mu.Lock()
@@ -276,109 +148,48 @@ func (c *Consumer) finish(e *engine) {
 	}
 }
 
-// deadLetters returns where a loop's dead letters go; nil for nowhere.
-func (c *Consumer) deadLetters(cfg consumeConfig) (*deadLetterWriter, error) {
-	writer := cfg.dlqWriter
-	if writer == nil {
-		if cfg.DLQTopic == "" {
-			return nil, nil
-		}
-		var err error
-		if writer, err = c.dlq.open(cfg.ConnectionConfig, c.log); err != nil {
-			return nil, err
-		}
-	}
-	return &deadLetterWriter{group: cfg.GroupID, topic: cfg.DLQTopic, writer: writer, log: c.log}, nil
+// newEngine makes an engine over connections of its own.
+func (c *Consumer) newEngine(ctx context.Context, plan runPlan) *engine {
+	return newEngine(ctx, c.dialer.sibling(), c.log, &c.stats, c.takeSeek, plan)
 }
 
-// current is the assignment of the moment, or nil.
-func (c *Consumer) current() *assignment {
+// run has an engine work by plan, as the consumer's only one, until it ends.
+// Before it begins, begun is given what ends it with an error.
+func (c *Consumer) run(ctx context.Context, plan runPlan, begun func(fail func(error))) error {
+	e := c.newEngine(ctx, plan)
+	if err := c.begin(e); err != nil {
+		e.discard()
+		return err
+	}
+	defer c.finish(e)
+	begun(e.fail)
+	return e.run()
+}
+
+// running is the engine of the moment, or nil.
+func (c *Consumer) running() *engine {
 	if c == nil {
 		return nil
 	}
 	c.mu.Lock()
-	e := c.engine
-	c.mu.Unlock()
-	if e == nil {
-		return nil
-	}
-	return e.assigned()
+	defer c.mu.Unlock()
+	return c.engine
 }
 
-// consumerStats are the counters that outlive an assignment.
-type consumerStats struct {
-	fetches    atomic.Int64
-	messages   atomic.Int64
-	bytes      atomic.Int64
-	rebalances atomic.Int64
-	timeouts   atomic.Int64
-	errors     atomic.Int64
+// claimed is the claim of the moment, or nil.
+func (c *Consumer) claimed() *claim {
+	if e := c.running(); e != nil {
+		return e.claimed()
+	}
+	return nil
 }
 
-// Stats returns kafka-go's reader statistics: Fetches, Messages, Bytes (of keys
-// and values), Rebalances, Timeouts and Errors count since the consumer was
-// made and never go back. Lag, QueueLength (messages fetched and not delivered)
-// and, without a group, Offset are of the moment. The rest of the counters and
-// summaries is not filled.
-func (c *Consumer) Stats() kafka.ReaderStats {
-	if c == nil {
-		return kafka.ReaderStats{Offset: -1, Lag: -1}
+// takeSeek applies what was asked for while nothing was assigned.
+func (c *Consumer) takeSeek(partitions []*partition) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.seek != nil && len(partitions) > 0 {
+		c.seek(partitions)
+		c.seek = nil
 	}
-	s := kafka.ReaderStats{
-		Fetches:    c.stats.fetches.Load(),
-		Messages:   c.stats.messages.Load(),
-		Bytes:      c.stats.bytes.Load(),
-		Rebalances: c.stats.rebalances.Load(),
-		Timeouts:   c.stats.timeouts.Load(),
-		Errors:     c.stats.errors.Load(),
-		Offset:     -1,
-		Lag:        c.Lag(),
-		MinBytes:   int64(c.cfg.MinBytes),
-		MaxBytes:   int64(c.cfg.MaxBytes),
-		MaxWait:    c.cfg.MaxWait,
-		ClientID:   c.cfg.ClientID,
-		Topic:      c.cfg.Topic,
-	}
-	if a := c.current(); a != nil {
-		for _, p := range a.partitions {
-			s.QueueLength += p.queued.Load()
-			if c.cfg.GroupID == "" {
-				s.Offset = p.tracker.position()
-			}
-		}
-	}
-	if c.cfg.GroupID == "" {
-		s.Partition = fmt.Sprint(c.cfg.Partition)
-	}
-	return s
-}
-
-// Lag is how many offsets of the assigned partitions are not handled yet, by
-// what the last fetches said (and every read_lag_interval where a slow handler
-// keeps fetches from being made). It is -1 while nothing is assigned or known.
-func (c *Consumer) Lag() int64 {
-	var sum int64
-	lags := c.PartitionLag()
-	for _, lag := range lags {
-		if lag < 0 {
-			return -1
-		}
-		sum += lag
-	}
-	if len(lags) == 0 {
-		return -1
-	}
-	return sum
-}
-
-// PartitionLag is [Consumer.Lag] by assigned partition; -1 where it is not
-// known yet. It is empty while nothing is assigned.
-func (c *Consumer) PartitionLag() map[int]int64 {
-	lags := map[int]int64{}
-	if a := c.current(); a != nil {
-		for _, p := range a.partitions {
-			lags[p.id] = p.lag()
-		}
-	}
-	return lags
 }

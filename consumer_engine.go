@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -15,42 +16,35 @@ import (
 // them fetched and worked on, and hands them back without a message handled
 // twice or a commit lost. The loops and the pull API differ only in work.
 type engine struct {
-	cfg       *ConsumerConfig
-	log       *loggers
-	stats     *consumerStats
-	dialer    *dialer
-	client    *kafka.Client
+	*scope
+	topic *topicState
+	plan  runPlan
+	seek  func([]*partition)
+
 	transport *kafka.Transport
 
-	// work handles an assignment's chunks. It returns soon after a.stopping
-	// ended, as soon as nothing it delivered is in flight.
-	work func(a *assignment)
+	stop   context.CancelFunc      // asks run to end
+	unlink func() bool             // from the caller's context, which also asks it
+	cutOff context.CancelCauseFunc // ends cut
+	done   chan struct{}           // closed when run has returned
+
+	mu      sync.Mutex
+	errs    []error     // why run ends, apart from being asked to
+	current *assignment // nil between assignments
+}
+
+// runPlan is what differs from run to run.
+type runPlan struct {
+	cfg *ConsumerConfig
+	// work handles a claim's chunks. It returns soon after the claim's end, as
+	// soon as nothing it delivered is in flight.
+	work func(*claim)
 	// chunks makes the queue of a partition.
 	chunks func() chan *chunk
-	// seek moves partitions that were just assigned to where a caller wants
-	// them.
-	seek func([]*partition)
-	// settled is called when this run has got as far as it can for now: it has
-	// an assignment, or its topic is missing, or something failed.
+	// settled is the scope's; nil for nobody.
 	settled func()
-	// onError is told of everything that is not about one message.
-	onError func(ctx context.Context, msg kafka.Message, err error)
-
-	ctx       context.Context         // ends when run is asked to
-	stop      context.CancelFunc      // asks run to end
-	release   func() bool             // of the caller's context, which also asks it
-	done      chan struct{}           // closed when run has returned
-	cut       context.Context         // ends when a stop may not wait for handlers any longer
-	cutOff    context.CancelCauseFunc // ends cut
-	abandoned context.Context         // ends cutGrace later: a stop may not wait for anything
-
-	mu         sync.Mutex
-	errs       []error      // why run ends, apart from being asked to
-	current    *assignment  // nil between assignments
-	partitions int          // of the topic, as last seen; 0 when it is missing
-	initial    int          // of them, how many are older than this run; -1 before the first look
-	placed     map[int]bool // partitions that had a position in this run
-	lead       *leadership  // of the generation being joined
+	// trouble is the scope's; nil for nobody.
+	trouble func(partition int, err error)
 }
 
 // cutGrace is how long handlers whose context was ended, and the last commit,
@@ -58,31 +52,35 @@ type engine struct {
 const cutGrace = 500 * time.Millisecond
 
 // newEngine makes an engine that ends with ctx. Handlers see ctx's values and
-// outlive its end by shutdown_timeout at most.
-func newEngine(ctx context.Context, c *Consumer, cfg *ConsumerConfig) *engine {
-	d := c.dialer.sibling()
-	e := &engine{
-		cfg:     cfg,
-		log:     c.log,
-		stats:   &c.stats,
+// outlive its end by shutdown_timeout at most. Seek moves partitions that were
+// just assigned to where a caller wants them.
+func newEngine(ctx context.Context, d *dialer, log *loggers, stats *consumerStats, seek func([]*partition), plan runPlan) *engine {
+	s := &scope{
+		cfg:     plan.cfg,
+		log:     log,
+		stats:   stats,
 		dialer:  d,
-		seek:    c.takeSeek,
 		settled: func() {},
-		onError: func(context.Context, kafka.Message, error) {},
-		done:    make(chan struct{}),
-		initial: -1,
-		placed:  map[int]bool{},
+		trouble: func(int, error) {},
 	}
-	e.transport = d.transport(cfg.Topic)
-	e.client = &kafka.Client{Addr: d.addr(), Transport: e.transport}
+	if plan.settled != nil {
+		s.settled = plan.settled
+	}
+	if plan.trouble != nil {
+		s.trouble = plan.trouble
+	}
+	e := &engine{scope: s, topic: newTopicState(s), plan: plan, seek: seek, done: make(chan struct{})}
+	s.fail = e.failWith
+	e.transport = d.transport(s.cfg.Topic)
+	s.client = &kafka.Client{Addr: d.addr(), Transport: e.transport}
 	// kafka-go puts a context's deadline on its connections, where it fires a
 	// moment before the context ends: that would look like a broker's failure.
-	e.ctx, e.stop = context.WithCancel(context.WithoutCancel(ctx))
-	e.release = context.AfterFunc(ctx, e.stop)
-	e.cut, e.cutOff = context.WithCancelCause(context.WithoutCancel(ctx))
+	s.ctx, e.stop = context.WithCancel(context.WithoutCancel(ctx))
+	e.unlink = context.AfterFunc(ctx, e.stop)
+	s.cut, e.cutOff = context.WithCancelCause(context.WithoutCancel(ctx))
 	abandoned, abandon := context.WithCancel(context.WithoutCancel(ctx))
-	e.abandoned = abandoned
-	context.AfterFunc(e.cut, func() { time.AfterFunc(cutGrace, abandon) })
+	s.abandoned = abandoned
+	context.AfterFunc(s.cut, func() { time.AfterFunc(cutGrace, abandon) })
 	return e
 }
 
@@ -91,21 +89,39 @@ func newEngine(ctx context.Context, c *Consumer, cfg *ConsumerConfig) *engine {
 func (e *engine) run() error {
 	defer close(e.done)
 	defer e.stop()
-	defer e.release()
-	ctx := e.ctx
+	defer e.unlink()
 	defer e.dialer.close()
-	defer context.AfterFunc(ctx, func() {
+	defer context.AfterFunc(e.ctx, func() {
 		time.AfterFunc(e.cfg.ShutdownTimeout, func() {
 			e.cutOff(fmt.Errorf("%w: shutdown_timeout %v passed", ErrShutdown, e.cfg.ShutdownTimeout))
 		})
 	})()
 	defer e.transport.CloseIdleConnections()
 	if e.cfg.GroupID == "" {
-		e.runPartition(ctx)
+		e.runPartition()
 	} else {
-		e.runGroup(ctx)
+		runGroup(e.scope, e.topic, e.workOn)
 	}
 	return e.err()
+}
+
+// runPartition is an assignment of one partition that nobody revokes.
+func (e *engine) runPartition() {
+	if !e.topic.await(e.ctx) {
+		return
+	}
+	e.settled()
+	e.workOn(e.ctx, e.ctx, []kafka.PartitionAssignment{{ID: e.cfg.Partition, Offset: e.cfg.startOffset()}}, nil, nil)
+}
+
+// workOn has an assignment worked on until ctx or revoked ends.
+func (e *engine) workOn(ctx, revoked context.Context, assigned []kafka.PartitionAssignment, gen *kafka.Generation, lead *leadership) {
+	a := newAssignment(e.scope, e.topic, assigned, gen, e.plan.chunks)
+	a.lead = lead
+	e.seek(a.partitions)
+	e.setCurrent(a)
+	defer e.setCurrent(nil)
+	a.run(ctx, revoked, e.plan.work)
 }
 
 // err is why run ended; nil if it was asked to and nothing was cut off.
@@ -128,42 +144,79 @@ func (e *engine) cutOffErrors() []error {
 
 // discard is instead of run.
 func (e *engine) discard() {
-	e.release()
+	e.unlink()
 	e.stop()
 	e.transport.CloseIdleConnections()
 	e.dialer.close()
 	close(e.done)
 }
 
-// fail ends run with an error.
-func (e *engine) fail(err error) {
+// failWith ends run with an error.
+func (e *engine) failWith(err error) {
 	e.mu.Lock()
 	e.errs = append(e.errs, err)
 	e.mu.Unlock()
 	e.stop()
 }
 
-// report makes a problem visible that the engine deals with by itself.
-func (e *engine) report(partition int, err error) {
-	e.stats.errors.Add(1)
-	attrs := attrsOf(e.cfg.Topic, partition)
-	if partition < 0 {
-		attrs = attrs[:1] // about the topic
-	}
-	e.log.fail("consuming is in trouble", attrs.group(e.cfg.GroupID).err(err))
-	e.onError(context.Background(), kafka.Message{Topic: e.cfg.Topic, Partition: partition}, err)
+func (e *engine) setCurrent(a *assignment) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.current = a
 }
 
-func (e *engine) reportPartition(p *partition, err error) {
-	e.report(p.id, e.dialer.explain(err))
+// claimed is the claim of the moment, or nil.
+func (e *engine) claimed() *claim {
+	if a := e.assigned(); a != nil {
+		return &a.claim
+	}
+	return nil
 }
 
-// runPartition is an assignment of one partition that nobody revokes.
-func (e *engine) runPartition(ctx context.Context) {
-	if !e.awaitTopic(ctx) {
-		return
+// assigned is the assignment of the moment, or nil.
+func (e *engine) assigned() *assignment {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.current
+}
+
+// ends asks for one end of each assigned partition's log; none without an
+// assignment.
+func (e *engine) ends(which int64) (map[int]int64, error) {
+	claim := e.claimed()
+	if claim == nil {
+		return nil, nil
 	}
-	e.settled()
-	a := e.newAssignment([]kafka.PartitionAssignment{{ID: e.cfg.Partition, Offset: e.cfg.startOffset()}}, nil)
-	a.run(ctx, ctx)
+	requests := make([]kafka.OffsetRequest, len(claim.partitions))
+	for i, p := range claim.partitions {
+		requests[i] = kafka.OffsetRequest{Partition: p.id, Timestamp: which}
+	}
+	ends, err := listOffsets(claim.stopping, e.client, e.cfg.Topic, kafka.ReadUncommitted, requests)
+	if err != nil {
+		return nil, fmt.Errorf("topic %s: ends of the log: %w", e.cfg.Topic, e.dialer.explain(err))
+	}
+	return ends, nil
+}
+
+// offsetsAt asks for the first offset that is not older than t, of every
+// partition; one whose messages are all older gives its end.
+func (e *engine) offsetsAt(ctx context.Context, t time.Time) (map[int]int64, error) {
+	n, err := e.topic.count(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if n == 0 {
+		return nil, kafka.UnknownTopicOrPartition
+	}
+	times, ends := make([]kafka.OffsetRequest, n), make([]kafka.OffsetRequest, n)
+	for id := range n {
+		times[id], ends[id] = kafka.TimeOffsetOf(id, t), kafka.LastOffsetOf(id)
+	}
+	offsets, err := listOffsets(ctx, e.client, e.cfg.Topic, kafka.ReadUncommitted, ends)
+	if err != nil {
+		return nil, err
+	}
+	found, err := listOffsets(ctx, e.client, e.cfg.Topic, kafka.ReadUncommitted, times)
+	maps.Copy(offsets, found)
+	return offsets, err
 }

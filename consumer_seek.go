@@ -3,7 +3,6 @@ package kafkax
 import (
 	"context"
 	"fmt"
-	"maps"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -23,14 +22,10 @@ func (c *Consumer) SetOffset(offset int64) error {
 		return fmt.Errorf("kafkax: SetOffset(%d): an offset is not negative, except kafka.FirstOffset and kafka.LastOffset", offset)
 	}
 	var ends map[int]int64
-	if a := c.current(); a != nil && offset < 0 {
-		requests := make([]kafka.OffsetRequest, len(a.partitions))
-		for i, p := range a.partitions {
-			requests[i] = kafka.OffsetRequest{Partition: p.id, Timestamp: offset}
-		}
+	if e := c.running(); e != nil && offset < 0 {
 		var err error
-		if ends, err = listOffsets(a.stopping, a.engine.client, c.cfg.Topic, kafka.ReadUncommitted, requests); err != nil {
-			return fmt.Errorf("topic %s: ends of the log: %w", c.cfg.Topic, a.engine.dialer.explain(err))
+		if ends, err = e.ends(offset); err != nil {
+			return err
 		}
 	}
 	return c.seekTo(func(id int) int64 {
@@ -76,9 +71,10 @@ func (c *Consumer) seekTo(offset func(id int) int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.engine; e != nil {
-		if a := e.assigned(); a != nil {
-			move(a.partitions)
-			a.committer.request()
+		if claim := e.claimed(); claim != nil {
+			move(claim.partitions)
+			claim.requestCommit()
+			c.seek = nil // of before
 			return nil
 		}
 	}
@@ -86,37 +82,10 @@ func (c *Consumer) seekTo(offset func(id int) int64) error {
 	return nil
 }
 
-// takeSeek applies what was asked for while nothing was assigned.
-func (c *Consumer) takeSeek(partitions []*partition) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.seek != nil && len(partitions) > 0 {
-		c.seek(partitions)
-		c.seek = nil
-	}
-}
-
 // offsetsAt asks for every partition; one whose messages are all older gives its
 // end.
 func (c *Consumer) offsetsAt(ctx context.Context, t time.Time) (map[int]int64, error) {
-	e := newEngine(ctx, c, &c.cfg)
+	e := c.newEngine(ctx, runPlan{cfg: &c.cfg})
 	defer e.discard()
-	n, err := e.countPartitions(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if n == 0 {
-		return nil, kafka.UnknownTopicOrPartition
-	}
-	times, ends := make([]kafka.OffsetRequest, n), make([]kafka.OffsetRequest, n)
-	for id := range n {
-		times[id], ends[id] = kafka.TimeOffsetOf(id, t), kafka.LastOffsetOf(id)
-	}
-	offsets, err := listOffsets(ctx, e.client, c.cfg.Topic, kafka.ReadUncommitted, ends)
-	if err != nil {
-		return nil, err
-	}
-	found, err := listOffsets(ctx, e.client, c.cfg.Topic, kafka.ReadUncommitted, times)
-	maps.Copy(offsets, found)
-	return offsets, err
+	return e.offsetsAt(ctx, t)
 }

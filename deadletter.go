@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -228,45 +227,15 @@ func (w *deadLetterWriter) try(ctx context.Context, dead kafka.Message) (err err
 	return w.writer.WriteMessages(ctx, dead)
 }
 
-// deadLetterTopic owns the producer behind consumer.dlq_topic. The zero value
-// is ready; a Consumer has one.
-type deadLetterTopic struct {
-	mu       sync.Mutex
-	producer *Producer
-	closed   bool
-}
-
-// open makes the producer on the first call and returns it on every one, for
-// any dead letter topic. A loop calls it as it starts: that dials nothing, and
-// shows what is wrong before the first message fails. It returns [ErrClosed]
-// after close.
-func (d *deadLetterTopic) open(cfg ConnectionConfig, log *loggers) (DLQWriter, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return nil, ErrClosed
+// newDeadLetterProducer makes the producer behind consumer.dlq_topic, for any
+// dead letter topic. It dials nothing, and shows what is wrong before the first
+// message fails.
+func newDeadLetterProducer(cfg ConnectionConfig, log *loggers) (writer DLQWriter, shutdown func(ctx context.Context) error, err error) {
+	p, err := newProducer(deadLetterProducerConfig(cfg), log)
+	if err != nil {
+		return nil, nil, fmt.Errorf("dead letter producer: %w", err)
 	}
-	if d.producer == nil {
-		p, err := newProducer(deadLetterProducerConfig(cfg), log)
-		if err != nil {
-			return nil, fmt.Errorf("dead letter producer: %w", err)
-		}
-		d.producer = p
-	}
-	return d.producer, nil
-}
-
-// close sends what is under way, bounded by ctx. It is called after the loops
-// have ended; again, or before open, it does nothing.
-func (d *deadLetterTopic) close(ctx context.Context) error {
-	d.mu.Lock()
-	p := d.producer
-	d.producer, d.closed = nil, true
-	d.mu.Unlock()
-	if p == nil {
-		return nil
-	}
-	return p.GracefulShutdown(ctx)
+	return p, p.GracefulShutdown, nil
 }
 
 // deadLetterProducerConfig takes nothing from the producer.* keys: what an

@@ -444,15 +444,20 @@ func TestD5_DLQWriterPanicIsAFailedTry(t *testing.T) {
 	})
 }
 
-func TestDeadLetterTopicIsMadeOnceAndClosed(t *testing.T) {
+func TestDeadLetterProducerIsMadeOnceAndClosed(t *testing.T) {
 	t.Parallel()
 	cfg := ConnectionConfig{Brokers: []string{"127.0.0.1:1"}, ClientID: "test", DialTimeout: time.Second, ShutdownTimeout: time.Second}
-	var dlq deadLetterTopic
-	one, err := dlq.open(cfg, newLoggers(nil, nil))
+	var dlq ownedWriter
+	open := func() (DLQWriter, error) {
+		return dlq.open(func() (DLQWriter, func(context.Context) error, error) {
+			return newDeadLetterProducer(cfg, newLoggers(nil, nil))
+		})
+	}
+	one, err := open()
 	if err != nil {
 		t.Fatal(err)
 	}
-	two, err := dlq.open(cfg, newLoggers(nil, nil))
+	two, err := open()
 	if err != nil || one != two {
 		t.Errorf("second open = %p, %v, want the first's %p", two, err, one)
 	}
@@ -464,11 +469,11 @@ func TestDeadLetterTopicIsMadeOnceAndClosed(t *testing.T) {
 	if err := one.WriteMessages(t.Context(), kafka.Message{Topic: "orders.dlq"}); !errors.Is(err, ErrClosed) {
 		t.Errorf("write after close = %v, want ErrClosed", err)
 	}
-	if _, err := dlq.open(cfg, newLoggers(nil, nil)); !errors.Is(err, ErrClosed) {
+	if _, err := open(); !errors.Is(err, ErrClosed) {
 		t.Errorf("open after close = %v, want ErrClosed", err)
 	}
 
-	var unused deadLetterTopic
+	var unused ownedWriter
 	if err := unused.close(t.Context()); err != nil {
 		t.Errorf("close without open = %v", err)
 	}

@@ -5,72 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"sync/atomic"
-	"time"
 
 	"github.com/bi-common/kafkax/internal/budget"
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol/fetch"
 )
-
-// partition is one partition of an assignment: fetched by its fetcher, handled
-// by whoever reads chunks, committed by what its tracker says.
-type partition struct {
-	topic      string
-	id         int
-	assignment *assignment
-	tracker    *offsetTracker
-	chunks     chan *chunk // from the fetcher, in order
-
-	highWatermark atomic.Int64 // -1 until a broker has told it
-	queued        atomic.Int64 // messages fetched and not delivered yet
-}
-
-// lag is how many offsets are not handled yet; -1 while that is unknown.
-func (p *partition) lag() int64 {
-	position, end := p.tracker.position(), p.highWatermark.Load()
-	if position < 0 || end < 0 {
-		return -1
-	}
-	return max(end-position, 0)
-}
-
-// chunk is what one fetch brought.
-type chunk struct {
-	partition *partition
-	messages  []kafka.Message
-	epoch     int           // of the tracker when it was fetched; a seek makes it stale
-	next      int64         // what comes after it in the log, past what no handler sees
-	reset     chan struct{} // not nil: nothing was fetched, the position moves to next; closed when it has
-	release   func()        // gives its bytes back to the budget
-}
-
-// deliver notes that a message of the chunk is on its way to a handler. It is
-// false if a seek has made it stale.
-func (c *chunk) deliver(m *kafka.Message) bool {
-	c.partition.queued.Add(-1)
-	if !c.partition.tracker.delivered(c.epoch, m.Offset) {
-		return false
-	}
-	stats := c.partition.assignment.engine.stats
-	stats.messages.Add(1)
-	stats.bytes.Add(int64(len(m.Key) + len(m.Value)))
-	return true
-}
-
-// finished is called in the order of the log, after the last message of the
-// chunk was delivered.
-func (c *chunk) finished() {
-	if c.reset == nil {
-		c.partition.tracker.passed(c.epoch, c.next)
-		return
-	}
-	if c.epoch == c.partition.tracker.currentEpoch() {
-		c.partition.tracker.seek(c.next)
-		c.partition.assignment.committer.request()
-	}
-	close(c.reset)
-}
 
 const (
 	// firstFetchBytes is how much the first fetch of a partition asks for. How
@@ -84,10 +23,6 @@ const (
 	// compressible all at once does not surprise by much. It is the default
 	// of Java's max.partition.fetch.bytes.
 	maxFetchBytes = 1 << 20
-
-	// requestTimeout bounds a single request to a broker, beyond the time the
-	// broker was told it may wait for data.
-	requestTimeout = 10 * time.Second
 )
 
 // fetcher reads one partition, in order, and filters what no handler may see.
@@ -96,13 +31,12 @@ type fetcher struct {
 	cfg    *ConsumerConfig
 	client *kafka.Client
 	budget *budget.Budget
-	stats  *consumerStats
 	report func(p *partition, err error) // makes a failure visible
 	share  int                           // bytes of the budget that are this partition's
 	// located is told when the start turned from a name into an offset.
-	located func(epoch int, name int64)
+	located func(seeks int, name int64)
 
-	epoch    int
+	seeks    int   // the tracker's, of which offset is
 	offset   int64 // of the next record to ask for
 	limit    int   // bytes to ask for
 	need     int   // bytes the next response is expected to take
@@ -114,7 +48,7 @@ type fetcher struct {
 func (f *fetcher) run(ctx context.Context) error {
 	f.limit = firstFetchBytes
 	f.need = f.share
-	f.epoch = -1
+	f.seeks = -1
 	failures := 0
 	for ctx.Err() == nil {
 		err := f.step(ctx)
@@ -154,12 +88,19 @@ func (f *fetcher) step(ctx context.Context) error {
 		}
 		return err
 	}
-	c, bytes, err := f.decode(res)
-	f.adapt(bytes)
-	f.budget.Adjust(bytes - reserved)
-	c.release = func() { f.budget.Give(bytes) }
-	if len(c.messages) > 0 || c.next > f.offset {
-		f.offset = c.next
+	d, err := decode(res, f.topic, f.id, f.offset, f.cfg.IsolationLevel, f.messages, f.limit)
+	f.messages = len(d.messages)
+	f.adapt(d.bytes)
+	f.budget.Adjust(d.bytes - reserved)
+	c := &chunk{
+		partition: f.partition,
+		messages:  d.messages,
+		seeks:     f.seeks,
+		position:  d.next,
+		release:   func() { f.budget.Give(d.bytes) },
+	}
+	if len(c.messages) > 0 || c.position > f.offset {
+		f.offset = c.position
 		f.queued.Add(int64(len(c.messages)))
 		if !f.hand(ctx, c) {
 			f.queued.Add(-int64(len(c.messages)))
@@ -185,8 +126,8 @@ func (f *fetcher) hand(ctx context.Context, c *chunk) bool {
 // locate finds the offset to fetch: after a start or a seek the tracker's,
 // which may still be a name ("first", "last") instead of a number.
 func (f *fetcher) locate(ctx context.Context) error {
-	epoch, next := f.tracker.origin(f.epoch)
-	if epoch == f.epoch {
+	seeks, next := f.tracker.origin(f.seeks)
+	if seeks == f.seeks {
 		return nil
 	}
 	if next < 0 {
@@ -196,11 +137,11 @@ func (f *fetcher) locate(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		f.tracker.resolved(epoch, offset)
-		f.located(epoch, next)
+		f.tracker.resolved(seeks, offset)
+		f.located(seeks, next)
 		next = offset
 	}
-	f.epoch, f.offset = epoch, next
+	f.seeks, f.offset = seeks, next
 	return nil
 }
 
@@ -275,7 +216,7 @@ func (f *fetcher) outOfRange(ctx context.Context) error {
 	f.report(f.partition, fmt.Errorf("%s: %w: the log has %d to %d; going on at %d (consumer.offset_reset=%s)",
 		at(f.topic, f.id, f.offset), ErrOffsetOutOfRange, first, last, next, f.cfg.OffsetReset))
 
-	c := &chunk{partition: f.partition, epoch: f.epoch, next: next, reset: make(chan struct{}), release: func() {}}
+	c := &chunk{partition: f.partition, seeks: f.seeks, position: next, reset: make(chan struct{}), release: func() {}}
 	if !f.hand(ctx, c) {
 		return nil
 	}
@@ -300,41 +241,6 @@ func (f *fetcher) isolation() kafka.IsolationLevel {
 		return kafka.ReadCommitted
 	}
 	return kafka.ReadUncommitted
-}
-
-// listOffsets asks the leaders for one offset a partition.
-func listOffsets(ctx context.Context, client *kafka.Client, topic string, isolation kafka.IsolationLevel, requests []kafka.OffsetRequest) (map[int]int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	res, err := client.ListOffsets(ctx, &kafka.ListOffsetsRequest{
-		Topics:         map[string][]kafka.OffsetRequest{topic: requests},
-		IsolationLevel: isolation,
-	})
-	if err != nil {
-		return nil, err
-	}
-	offsets := make(map[int]int64, len(requests))
-	for _, p := range res.Topics[topic] {
-		switch {
-		case p.Error != nil:
-			return nil, p.Error
-		case p.FirstOffset >= 0:
-			offsets[p.Partition] = p.FirstOffset
-		case p.LastOffset >= 0:
-			offsets[p.Partition] = p.LastOffset
-		}
-		for offset := range p.Offsets {
-			if offset >= 0 {
-				offsets[p.Partition] = offset
-			}
-		}
-	}
-	for _, r := range requests {
-		if _, ok := offsets[r.Partition]; !ok && r.Timestamp < 0 {
-			return nil, fmt.Errorf("%s[%d]: no offset in the answer: %w", topic, r.Partition, kafka.UnknownTopicOrPartition)
-		}
-	}
-	return offsets, nil
 }
 
 // adapt sets the size of the next fetch by what this one took in memory.

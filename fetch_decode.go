@@ -21,17 +21,25 @@ const (
 	slabBytes = 64 << 10
 )
 
-// decode copies the records out of kafka-go's pages. The error is of records
-// that cannot be read; what came before them is in the chunk.
-func (f *fetcher) decode(res *fetch.ResponsePartition) (*chunk, int, error) {
-	c := &chunk{
-		partition: f.partition,
-		epoch:     f.epoch,
-		next:      f.offset,
-		messages:  make([]kafka.Message, 0, f.messages),
+// decoded is what the records of one response come to.
+type decoded struct {
+	messages []kafka.Message
+	next     int64 // the offset after all of them, past what no handler sees
+	bytes    int   // of memory that they take
+}
+
+// decode copies the records of a response to a fetch at position out of
+// kafka-go's pages. The error is of records that cannot be read; what came
+// before them is there. Expected sizes the result; most is what was asked for.
+func decode(res *fetch.ResponsePartition, topic string, partition int, position int64, isolation IsolationLevel, expected, most int) (decoded, error) {
+	d := decoder{
+		decoded:       decoded{next: position, messages: make([]kafka.Message, 0, expected)},
+		topic:         topic,
+		partition:     partition,
+		highWatermark: res.HighWatermark,
+		slabSize:      min(slabBytes, most),
 	}
-	d := decoder{fetcher: f, chunk: c, highWatermark: res.HighWatermark}
-	if f.cfg.IsolationLevel == ReadCommitted {
+	if isolation == ReadCommitted {
 		d.pending = slices.SortedFunc(slices.Values(res.AbortedTransactions), func(a, b fetch.ResponseTransaction) int {
 			return cmp.Compare(a.FirstOffset, b.FirstOffset)
 		})
@@ -46,22 +54,22 @@ func (f *fetcher) decode(res *fetch.ResponsePartition) (*chunk, int, error) {
 			}
 		}
 	}
-	if err == nil && batches > 0 && c.next == f.offset {
+	if err == nil && batches > 0 && d.next == position {
 		// Compaction leaves batches whose last records are gone, and batches
 		// without any. Their length is not known here, so look past them.
-		c.next++
+		d.next++
 	}
-	f.messages = len(c.messages)
-	return c, d.bytes, err
+	return d.decoded, err
 }
 
 // decoder turns one response into messages.
 type decoder struct {
-	*fetcher
-	chunk         *chunk
+	decoded
+	topic         string
+	partition     int
 	highWatermark int64
 	slab          []byte // keys and values, one allocation for many
-	bytes         int
+	slabSize      int
 
 	pending []fetch.ResponseTransaction // aborted, not reached yet, by offset
 	aborted map[int64]bool              // producers inside an aborted transaction
@@ -87,7 +95,7 @@ func (d *decoder) batch(records protocol.RecordReader) error {
 
 // hole passes over offsets that a following batch shows to be empty.
 func (d *decoder) hole(base int64) {
-	d.chunk.next = max(d.chunk.next, base)
+	d.next = max(d.next, base)
 }
 
 // begin follows the broker's list: from the first offset of an aborted
@@ -113,8 +121,8 @@ func (d *decoder) each(records protocol.RecordReader, deliver bool) error {
 			return err
 		}
 		// A batch may begin before the offset that was asked for.
-		if r.Offset >= d.chunk.next {
-			d.chunk.next = r.Offset + 1
+		if r.Offset >= d.next {
+			d.next = r.Offset + 1
 			if deliver {
 				err = d.message(r)
 			}
@@ -142,7 +150,7 @@ func (d *decoder) message(r *protocol.Record) error {
 	}
 	m := kafka.Message{
 		Topic:         d.topic,
-		Partition:     d.id,
+		Partition:     d.partition,
 		Offset:        r.Offset,
 		HighWaterMark: d.highWatermark,
 		Key:           key,
@@ -159,7 +167,7 @@ func (d *decoder) message(r *protocol.Record) error {
 			size += 40 + len(h.Key) + len(h.Value)
 		}
 	}
-	d.chunk.messages = append(d.chunk.messages, m)
+	d.messages = append(d.messages, m)
 	d.bytes += size
 	return nil
 }
@@ -171,7 +179,7 @@ func (d *decoder) copy(b protocol.Bytes) ([]byte, error) {
 	}
 	n := b.Len()
 	if d.slab == nil || cap(d.slab)-len(d.slab) < n {
-		d.slab = make([]byte, 0, max(n, min(slabBytes, d.limit)))
+		d.slab = make([]byte, 0, max(n, d.slabSize))
 	}
 	start := len(d.slab)
 	d.slab = d.slab[:start+n]

@@ -36,10 +36,9 @@ func marker(offset, producer int64, kind int16) *protocol.ControlBatch {
 
 func testFetcher(offset int64, isolation IsolationLevel) *fetcher {
 	return &fetcher{
-		partition: &partition{topic: "t", id: 3, tracker: newOffsetTracker(offset, -1), chunks: make(chan *chunk)},
+		partition: &partition{topic: "t", id: 3, tracker: newOffsetTracker(offset, -1), chunks: make(chan *chunk), stats: new(consumerStats)},
 		cfg:       &ConsumerConfig{IsolationLevel: isolation, MaxWait: time.Millisecond, OffsetReset: ResetEarliest},
 		budget:    budget.New(1 << 20),
-		stats:     new(consumerStats),
 		report:    func(*partition, error) {},
 		located:   func(int, int64) {},
 		share:     1 << 20,
@@ -137,24 +136,23 @@ func TestD10_DecodeFiltersTransactions(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			f := testFetcher(tt.offset, tt.isolation)
 			res := &fetch.ResponsePartition{HighWatermark: 100, AbortedTransactions: tt.aborted}
 			if tt.batches != nil {
 				res.RecordSet.Records = &protocol.RecordStream{Records: tt.batches}
 			}
-			c, _, err := f.decode(res)
+			d, err := decode(res, "t", 3, tt.offset, tt.isolation, 0, 64<<10)
 			if err != nil {
 				t.Fatal(err)
 			}
 			var got []int64
-			for _, m := range c.messages {
+			for _, m := range d.messages {
 				got = append(got, m.Offset)
 				if want := fmt.Sprintf("v%d", m.Offset); string(m.Value) != want || m.Topic != "t" || m.Partition != 3 || m.HighWaterMark != 100 {
 					t.Errorf("message %+v does not fit its offset", m)
 				}
 			}
-			if !slices.Equal(got, tt.want) || c.next != tt.next {
-				t.Errorf("offsets %v next %d, want %v next %d", got, c.next, tt.want, tt.next)
+			if !slices.Equal(got, tt.want) || d.next != tt.next {
+				t.Errorf("offsets %v next %d, want %v next %d", got, d.next, tt.want, tt.next)
 			}
 		})
 	}
@@ -164,19 +162,18 @@ func TestD10_DecodeFiltersTransactions(t *testing.T) {
 // and nil is not empty.
 func TestDecodeKeepsNilApartAndBytesApart(t *testing.T) {
 	t.Parallel()
-	f := testFetcher(0, ReadUncommitted)
 	at := time.UnixMilli(1517363399650)
 	records := protocol.NewRecordReader(
 		protocol.Record{Offset: 0, Time: at, Key: protocol.NewBytes([]byte("k")), Headers: []protocol.Header{{Key: "h", Value: []byte("x")}, {Key: "h"}}},
 		protocol.Record{Offset: 1, Key: protocol.NewBytes([]byte{}), Value: protocol.NewBytes([]byte("next"))},
 	)
-	c, _, err := f.decode(&fetch.ResponsePartition{RecordSet: protocol.RecordSet{
+	d, err := decode(&fetch.ResponsePartition{RecordSet: protocol.RecordSet{
 		Records: &protocol.RecordStream{Records: []protocol.RecordReader{&protocol.RecordBatch{Records: records}}},
-	}})
+	}}, "t", 3, 0, ReadUncommitted, 0, 64<<10)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, b := c.messages[0], c.messages[1]
+	a, b := d.messages[0], d.messages[1]
 	if a.Value != nil || b.Key == nil || len(b.Key) != 0 {
 		t.Errorf("nil and empty are mixed up: %#v %#v", a.Value, b.Key)
 	}
@@ -206,14 +203,13 @@ func (b brokenRecords) ReadRecord() (*protocol.Record, error) {
 // are an error, never skipped.
 func TestDecodeKeepsWhatItCouldRead(t *testing.T) {
 	t.Parallel()
-	f := testFetcher(0, ReadUncommitted)
 	broken := dataBatch(0, 0, -1, 0, 1)
 	broken.Records = brokenRecords{broken.Records}
-	c, _, err := f.decode(&fetch.ResponsePartition{RecordSet: protocol.RecordSet{
+	d, err := decode(&fetch.ResponsePartition{RecordSet: protocol.RecordSet{
 		Records: &protocol.RecordStream{Records: []protocol.RecordReader{broken, dataBatch(2, 0, -1, 2)}},
-	}})
-	if err == nil || len(c.messages) != 2 || c.next != 2 {
-		t.Errorf("got %d messages, next %d, error %v; want 2, 2 and an error", len(c.messages), c.next, err)
+	}}, "t", 3, 0, ReadUncommitted, 0, 64<<10)
+	if err == nil || len(d.messages) != 2 || d.next != 2 {
+		t.Errorf("got %d messages, next %d, error %v; want 2, 2 and an error", len(d.messages), d.next, err)
 	}
 }
 
@@ -275,7 +271,7 @@ func (f roundTripper) RoundTrip(ctx context.Context, _ net.Addr, req kafka.Reque
 func TestD13_FetchTimeoutAsksForLess(t *testing.T) {
 	t.Parallel()
 	f := testFetcher(0, ReadUncommitted)
-	f.epoch = -1
+	f.seeks = -1
 	f.client = &kafka.Client{Addr: kafka.TCP("b:1"), Transport: roundTripper(func(ctx context.Context, _ kafka.Request) (kafka.Response, error) {
 		if _, ok := ctx.Deadline(); !ok {
 			t.Error("a fetch without a deadline")

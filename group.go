@@ -18,68 +18,78 @@ const (
 
 	// joinBackoff is the pause before a failed join is tried again.
 	joinBackoff = time.Second
-
-	// missingTopicInterval is how often a topic that does not exist is looked
-	// for. The answer comes from a cache that is refreshed each second.
-	missingTopicInterval = time.Second
 )
 
-// runGroup is a member of the group as long as the topic exists. kafka-go
-// would join with a missing topic too, then rejoin without a pause, have the
-// broker create the topic, and leave the whole group without partitions.
-func (e *engine) runGroup(ctx context.Context) {
-	for e.awaitTopic(ctx) {
-		dialer := e.dialer.sibling()
-		cfg := kafka.ConsumerGroupConfig{
-			ID:                e.cfg.GroupID,
-			Brokers:           e.cfg.Brokers,
-			Dialer:            groupDialer(dialer),
-			Topics:            []string{e.cfg.Topic},
-			HeartbeatInterval: e.cfg.HeartbeatInterval,
-			SessionTimeout:    e.cfg.SessionTimeout,
-			RebalanceTimeout:  e.cfg.RebalanceTimeout,
-			RetentionTime:     e.cfg.RetentionTime,
-			JoinGroupBackoff:  joinBackoff,
-			StartOffset:       e.cfg.startOffset(),
-			Timeout:           coordinatorTimeout,
-			Logger:            e.log.infoLogger(),
-			ErrorLogger:       e.log.infoLogger(), // Next returns the same errors
-		}
-		if e.cfg.tuneGroup != nil {
-			e.cfg.tuneGroup(&cfg)
-		}
-		cfg.GroupBalancers = e.leaderBalancers(ctx, cfg.GroupBalancers)
-		group, err := kafka.NewConsumerGroup(cfg)
-		if err != nil {
-			dialer.close()
-			e.fail(fmt.Errorf("%w: %w", ErrInvalidConfig, err))
+// runGroup is a member of the group as long as the topic exists, and has work
+// called with each assignment. kafka-go would join with a missing topic too, then
+// rejoin without a pause, have the broker create the topic, and leave the whole
+// group without partitions.
+func runGroup(s *scope, topic *topicState, work worksOn) {
+	ctx := s.ctx
+	for topic.await(ctx) {
+		m := &membership{scope: s, topic: topic, work: work, dialer: s.dialer.sibling()}
+		if err := m.open(ctx); err != nil {
+			m.dialer.close()
+			s.fail(fmt.Errorf("%w: %w", ErrInvalidConfig, err))
 			return
 		}
-		closing := context.AfterFunc(e.abandoned, dialer.close)
-		m := &membership{engine: e, group: group, dialer: dialer}
+		closing := context.AfterFunc(s.abandoned, m.dialer.close)
 		m.generations(ctx)
-		m.end(ctx)
+		m.close(ctx)
 		closing()
 	}
 }
 
+// worksOn works on what was assigned in a generation until ctx or revoked ends.
+// The leadership is nil for a follower.
+type worksOn func(ctx, revoked context.Context, assigned []kafka.PartitionAssignment, gen *kafka.Generation, lead *leadership)
+
 // membership is one stay in the group.
 type membership struct {
-	*engine
-	group  *kafka.ConsumerGroup
-	dialer *dialer
-	id     string // what the group calls this member; empty while that is not known
-	left   bool   // the coordinator knows that this member is gone
-	ghosts sync.WaitGroup
+	*scope
+	topic   *topicState
+	work    worksOn
+	dialer  *dialer // of the group's connections alone
+	group   *kafka.ConsumerGroup
+	leading leading
+	id      string // what the group calls this member; empty while that is not known
+	left    bool   // the coordinator knows that this member is gone
+	ghosts  sync.WaitGroup
+}
+
+// open starts to join.
+func (m *membership) open(ctx context.Context) error {
+	cfg := kafka.ConsumerGroupConfig{
+		ID:                m.cfg.GroupID,
+		Brokers:           m.cfg.Brokers,
+		Dialer:            groupDialer(m.dialer),
+		Topics:            []string{m.cfg.Topic},
+		HeartbeatInterval: m.cfg.HeartbeatInterval,
+		SessionTimeout:    m.cfg.SessionTimeout,
+		RebalanceTimeout:  m.cfg.RebalanceTimeout,
+		RetentionTime:     m.cfg.RetentionTime,
+		JoinGroupBackoff:  joinBackoff,
+		StartOffset:       m.cfg.startOffset(),
+		Timeout:           coordinatorTimeout,
+		Logger:            m.log.infoLogger(),
+		ErrorLogger:       m.log.infoLogger(), // Next returns the same errors
+	}
+	if m.cfg.tuneGroup != nil {
+		m.cfg.tuneGroup(&cfg)
+	}
+	m.leading.scope, m.leading.ctx = m.scope, ctx
+	cfg.GroupBalancers = m.leading.balancers(cfg.GroupBalancers)
+	var err error
+	m.group, err = kafka.NewConsumerGroup(cfg)
+	return err
 }
 
 // generations works on one assignment after the other until ctx ends or the
 // topic is gone.
 func (m *membership) generations(ctx context.Context) {
-	e := m.engine
 	for {
 		gen, err := m.group.Next(ctx)
-		lead := e.takeLeadership()
+		lead := m.leading.take()
 		if gen != nil {
 			m.id = gen.MemberID
 		}
@@ -90,46 +100,44 @@ func (m *membership) generations(ctx context.Context) {
 			}
 			return
 		case errors.Is(err, kafka.RebalanceInProgress):
-			e.log.progress("another rebalance began while joining", logAttrs{}.group(e.cfg.GroupID))
+			m.log.progress("another rebalance began while joining", logAttrs{}.group(m.cfg.GroupID))
 			continue
 		}
-		e.settled()
+		m.settled()
 		switch {
 		case err != nil:
 			if m.id != "" {
 				m.forget(ctx, m.id)
 				m.id = ""
 			}
-			err = fmt.Errorf("group %s: join: %w", e.cfg.GroupID, e.dialer.explain(err))
+			err = fmt.Errorf("group %s: join: %w", m.cfg.GroupID, m.scope.dialer.explain(err))
 		case lead != nil && lead.err != nil:
 			// Nobody was assigned anything, so the group joins anew.
 			gen.Start(func(ended context.Context) { _ = sleep(ended, joinBackoff) })
-			err = fmt.Errorf("group %s: assign: %w", e.cfg.GroupID, e.dialer.explain(lead.err))
+			err = fmt.Errorf("group %s: assign: %w", m.cfg.GroupID, m.scope.dialer.explain(lead.err))
 		}
 		if err != nil {
 			if isRefused(err) || errors.Is(err, kafka.InvalidSessionTimeout) || errors.Is(err, kafka.InvalidGroupId) {
-				e.fail(err)
+				m.fail(err)
 				return
 			}
-			e.report(-1, err)
+			m.report(-1, err)
 			continue
 		}
 
-		e.stats.rebalances.Add(1)
-		a := e.newAssignment(gen.Assignments[e.cfg.Topic], gen)
-		a.lead = lead
+		m.stats.rebalances.Add(1)
 		done := make(chan struct{})
 		// kafka-go does not rejoin before this function has returned, and
 		// until then the broker takes commits of this generation.
-		gen.Start(func(ended context.Context) {
+		gen.Start(func(revoked context.Context) {
 			defer close(done)
-			a.run(ctx, ended)
-			if ctx.Err() != nil || e.knownPartitions() == 0 {
+			m.work(ctx, revoked, gen.Assignments[m.cfg.Topic], gen, lead)
+			if ctx.Err() != nil || m.topic.known() == 0 {
 				m.leaveNow()
 			}
 		})
 		<-done
-		if ctx.Err() != nil || e.knownPartitions() == 0 {
+		if ctx.Err() != nil || m.topic.known() == 0 {
 			return
 		}
 	}
@@ -141,9 +149,8 @@ func (m *membership) generations(ctx context.Context) {
 // forgets to leave if another rebalance catches it there. It must not be in a
 // join already.
 func (m *membership) leaveNow() {
-	e := m.engine
-	if err := m.leave(e.abandoned, m.id); err != nil {
-		e.log.progress("the group was not left", append(logAttrs{}.group(e.cfg.GroupID).err(err), slog.String("member", m.id)))
+	if err := m.leave(m.abandoned, m.id); err != nil {
+		m.log.progress("the group was not left", append(logAttrs{}.group(m.cfg.GroupID).err(err), slog.String("member", m.id)))
 		return // kafka-go tries in its own way
 	}
 	m.left = true
@@ -190,8 +197,8 @@ func (m *membership) forget(ctx context.Context, id string) {
 	})
 }
 
-// end leaves the group, if that is not done, and closes its connections.
-func (m *membership) end(ctx context.Context) {
+// close leaves the group, if that is not done, and closes its connections.
+func (m *membership) close(ctx context.Context) {
 	defer m.ghosts.Wait()
 	defer m.dialer.close()
 	abandoned := m.abandoned
@@ -244,101 +251,4 @@ func (m *membership) finishJoin(ctx context.Context) {
 	if m.id != "" {
 		m.leaveNow()
 	}
-}
-
-// awaitTopic waits until the topic exists; false if the run ended first.
-func (e *engine) awaitTopic(ctx context.Context) bool {
-	for failures := 0; ; {
-		n, err := e.countPartitions(ctx)
-		if ctx.Err() != nil {
-			return false
-		}
-		if err == nil {
-			e.sawPartitions(n)
-		}
-		if n > 0 {
-			return true
-		}
-		e.settled()
-		switch {
-		case err != nil && isRefused(err):
-			e.fail(err)
-			return false
-		case err == nil:
-			if failures == 0 {
-				e.report(-1, fmt.Errorf("topic %s does not exist; waiting for it: %w", e.cfg.Topic, kafka.UnknownTopicOrPartition))
-			}
-			failures++
-			if sleep(ctx, min(missingTopicInterval, e.cfg.PartitionWatchInterval)) != nil {
-				return false
-			}
-		default:
-			failures++
-			e.report(-1, err)
-			if brokerBackoff.wait(ctx, failures) != nil {
-				return false
-			}
-		}
-	}
-}
-
-// countPartitions is 0 without an error if the topic does not exist.
-func (e *engine) countPartitions(ctx context.Context) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.cfg.DialTimeout+requestTimeout)
-	defer cancel()
-	res, err := e.client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{e.cfg.Topic}})
-	if err != nil {
-		return 0, fmt.Errorf("topic %s: metadata: %w", e.cfg.Topic, e.dialer.explain(err))
-	}
-	for _, t := range res.Topics {
-		switch {
-		case t.Name != e.cfg.Topic:
-		case errors.Is(t.Error, kafka.UnknownTopicOrPartition):
-			return 0, nil
-		case t.Error != nil && len(t.Partitions) == 0:
-			return 0, fmt.Errorf("topic %s: metadata: %w", e.cfg.Topic, e.dialer.explain(t.Error))
-		default:
-			return len(t.Partitions), nil
-		}
-	}
-	return 0, nil
-}
-
-// sawPartitions takes the topic's number of partitions. A topic that is missing
-// has none that are older than this run, also when it comes back.
-func (e *engine) sawPartitions(n int) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.partitions = n
-	if e.initial < 0 || n == 0 {
-		e.initial = n
-	}
-}
-
-// isNew says whether a partition without a committed offset came after the run
-// began. It did, too, if it had an offset before: those of a deleted topic are
-// deleted, and it may be back before anybody has noticed.
-func (e *engine) isNew(partition int) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return partition >= e.initial || e.placed[partition]
-}
-
-func (e *engine) place(partition int) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.placed[partition] = true
-}
-
-func (e *engine) knownPartitions() int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.partitions
-}
-
-func (c *ConsumerConfig) startOffset() int64 {
-	if c.StartOffset == StartLatest {
-		return kafka.LastOffset
-	}
-	return kafka.FirstOffset
 }

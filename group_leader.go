@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"sync"
 
 	"github.com/segmentio/kafka-go"
 )
@@ -19,14 +20,23 @@ type leadership struct {
 	err        error          // why it could not find out, so that nobody was assigned anything
 }
 
+// leading is a member's part in the joins: whether it was made the leader, and
+// with which partitions.
+type leading struct {
+	*scope
+	ctx context.Context
+
+	mu   sync.Mutex
+	last *leadership // of the generation being joined
+}
+
 // leaderBalancer is a kafka-go balancer, under its own name, given partitions
 // that can be trusted. The leader asks for the topics of all members at once;
 // when one of them is missing, kafka-go has none for any, and the whole group
 // would be left without partitions.
 type leaderBalancer struct {
 	kafka.GroupBalancer
-	engine *engine
-	ctx    context.Context
+	leading *leading
 }
 
 func (b leaderBalancer) AssignGroups(members []kafka.GroupMember, partitions []kafka.Partition) kafka.GroupMemberAssignments {
@@ -37,12 +47,12 @@ func (b leaderBalancer) AssignGroups(members []kafka.GroupMember, partitions []k
 		}
 	}
 	if len(partitions) == 0 {
-		partitions, lead.err = b.engine.existingPartitions(b.ctx, lead.topics())
+		partitions, lead.err = b.leading.existingPartitions(b.leading.ctx, lead.topics())
 	}
 	for _, p := range partitions {
 		lead.partitions[p.Topic]++
 	}
-	b.engine.setLeadership(lead)
+	b.leading.set(lead)
 	return b.GroupBalancer.AssignGroups(members, partitions)
 }
 
@@ -52,46 +62,46 @@ func (l *leadership) topics() []string { return slices.Collect(maps.Keys(l.parti
 // than when they were assigned; own is how many this member's has. A follower
 // cannot act on that: the broker answers one that joins again with the
 // assignment there is.
-func (e *engine) changed(ctx context.Context, lead *leadership, own int) (bool, error) {
-	if own != lead.partitions[e.cfg.Topic] || len(lead.partitions) == 1 {
-		return own != lead.partitions[e.cfg.Topic], nil
+func (l *leadership) changed(ctx context.Context, s *scope, own int) (bool, error) {
+	if own != l.partitions[s.cfg.Topic] || len(l.partitions) == 1 {
+		return own != l.partitions[s.cfg.Topic], nil
 	}
-	partitions, err := e.existingPartitions(ctx, lead.topics())
+	partitions, err := s.existingPartitions(ctx, l.topics())
 	if err != nil {
 		return false, err
 	}
-	now := make(map[string]int, len(lead.partitions))
-	for topic := range lead.partitions {
+	now := make(map[string]int, len(l.partitions))
+	for topic := range l.partitions {
 		now[topic] = 0
 	}
 	for _, p := range partitions {
 		now[p.Topic]++
 	}
-	return !maps.Equal(now, lead.partitions), nil
+	return !maps.Equal(now, l.partitions), nil
 }
 
-// leaderBalancers are the given ones, or else kafka-go's defaults.
-func (e *engine) leaderBalancers(ctx context.Context, balancers []kafka.GroupBalancer) []kafka.GroupBalancer {
+// balancers are the given ones, or else kafka-go's defaults.
+func (l *leading) balancers(balancers []kafka.GroupBalancer) []kafka.GroupBalancer {
 	if len(balancers) == 0 {
 		balancers = []kafka.GroupBalancer{kafka.RangeGroupBalancer{}, kafka.RoundRobinGroupBalancer{}}
 	}
 	wrapped := make([]kafka.GroupBalancer, len(balancers))
 	for i, b := range balancers {
-		wrapped[i] = leaderBalancer{GroupBalancer: b, engine: e, ctx: ctx}
+		wrapped[i] = leaderBalancer{GroupBalancer: b, leading: l}
 	}
 	return wrapped
 }
 
 // existingPartitions asks the cluster for topics of which some may be missing,
-// past the engine's own transport, which knows a single topic.
-func (e *engine) existingPartitions(ctx context.Context, topics []string) ([]kafka.Partition, error) {
+// past the run's own transport, which knows a single topic.
+func (s *scope) existingPartitions(ctx context.Context, topics []string) ([]kafka.Partition, error) {
 	if len(topics) == 0 {
 		return nil, nil
 	}
-	transport := e.dialer.transport(topics...)
+	transport := s.dialer.transport(topics...)
 	defer transport.CloseIdleConnections()
-	client := &kafka.Client{Addr: e.dialer.addr(), Transport: transport}
-	ctx, cancel := context.WithTimeout(ctx, e.cfg.DialTimeout+requestTimeout)
+	client := &kafka.Client{Addr: s.dialer.addr(), Transport: transport}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout+requestTimeout)
 	defer cancel()
 	res, err := client.Metadata(ctx, &kafka.MetadataRequest{Topics: topics})
 	if err != nil {
@@ -107,18 +117,18 @@ func (e *engine) existingPartitions(ctx context.Context, topics []string) ([]kaf
 	return partitions, nil
 }
 
-func (e *engine) setLeadership(lead *leadership) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.lead = lead
+func (l *leading) set(lead *leadership) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last = lead
 }
 
-// takeLeadership is of the generation that was just joined; nil for a follower.
-func (e *engine) takeLeadership() *leadership {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	lead := e.lead
-	e.lead = nil
+// take is of the generation that was just joined; nil for a follower.
+func (l *leading) take() *leadership {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lead := l.last
+	l.last = nil
 	return lead
 }
 

@@ -11,6 +11,22 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
+// Handler handles one message. Nil means it is handled and may be committed;
+// an error is retried, then dead-lettered or dealt with by the failure policy;
+// [Permanent] skips the retries. A panic counts as an error.
+//
+// The context carries the values of the one given to the loop. It ends when
+// handler_timeout has passed, or when a stop or a rebalance can wait no longer;
+// context.Cause says which. An error returned after the latter is no failure:
+// the message is not committed and comes again.
+type Handler func(ctx context.Context, msg kafka.Message) error
+
+// BatchHandler handles several messages, which may be of several partitions;
+// those of one partition are in order. It may return a [BatchError] to name the
+// messages that failed; any other error is of the whole batch. The slice is the
+// handler's only until it returns.
+type BatchHandler func(ctx context.Context, msgs []kafka.Message) error
+
 // JSONHandler makes a [Handler] of a function that takes a message's value
 // decoded from JSON. A value that is not JSON for T is a [Permanent] error, as
 // it will not be at the next try either: the message is dead-lettered at once,

@@ -1,0 +1,48 @@
+package kafkax
+
+import (
+	"context"
+
+	"github.com/segmentio/kafka-go"
+)
+
+// scope is what one run of a consumer shares with its parts: what they work
+// with, how long they may, and whom they tell of trouble.
+type scope struct {
+	cfg    *ConsumerConfig
+	log    *loggers
+	stats  *consumerStats
+	dialer *dialer
+	client *kafka.Client
+
+	ctx       context.Context // ends when the run is asked to
+	cut       context.Context // ends when a stop may not wait for handlers any longer
+	abandoned context.Context // ends cutGrace later: a stop may not wait for anything
+
+	// settled is called when the run has got as far as it can for now: it has
+	// an assignment, or its topic is missing, or something failed.
+	settled func()
+	// trouble is told of everything that is not about one message; partition -1
+	// is the whole topic.
+	trouble func(partition int, err error)
+	// fail ends the run with an error.
+	fail func(err error)
+}
+
+// report makes a problem visible that the run deals with by itself.
+func (s *scope) report(partition int, err error) {
+	s.stats.errors.Add(1)
+	attrs := attrsOf(s.cfg.Topic, partition)
+	if partition < 0 {
+		attrs = attrs[:1] // about the topic
+	}
+	s.log.fail("consuming is in trouble", attrs.group(s.cfg.GroupID).err(err))
+	s.trouble(partition, err)
+}
+
+func (c *ConsumerConfig) startOffset() int64 {
+	if c.StartOffset == StartLatest {
+		return kafka.LastOffset
+	}
+	return kafka.FirstOffset
+}

@@ -1,0 +1,48 @@
+package kafkax
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+)
+
+// requestTimeout bounds a single request to a broker, beyond the time the broker
+// was told it may wait for data.
+const requestTimeout = 10 * time.Second
+
+// listOffsets asks the leaders for one offset a partition.
+func listOffsets(ctx context.Context, client *kafka.Client, topic string, isolation kafka.IsolationLevel, requests []kafka.OffsetRequest) (map[int]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	res, err := client.ListOffsets(ctx, &kafka.ListOffsetsRequest{
+		Topics:         map[string][]kafka.OffsetRequest{topic: requests},
+		IsolationLevel: isolation,
+	})
+	if err != nil {
+		return nil, err
+	}
+	offsets := make(map[int]int64, len(requests))
+	for _, p := range res.Topics[topic] {
+		switch {
+		case p.Error != nil:
+			return nil, p.Error
+		case p.FirstOffset >= 0:
+			offsets[p.Partition] = p.FirstOffset
+		case p.LastOffset >= 0:
+			offsets[p.Partition] = p.LastOffset
+		}
+		for offset := range p.Offsets {
+			if offset >= 0 {
+				offsets[p.Partition] = offset
+			}
+		}
+	}
+	for _, r := range requests {
+		if _, ok := offsets[r.Partition]; !ok && r.Timestamp < 0 {
+			return nil, fmt.Errorf("%s[%d]: no offset in the answer: %w", topic, r.Partition, kafka.UnknownTopicOrPartition)
+		}
+	}
+	return offsets, nil
+}

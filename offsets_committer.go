@@ -1,0 +1,163 @@
+package kafkax
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// committer sends the offsets of one assignment: one request at a time, each
+// with everything that became due while the one before was under way.
+type committer struct {
+	partitions []*partition
+	interval   time.Duration                        // how long a due offset may wait; 0: not at all
+	send       func(map[string]map[int]int64) error // bounded by itself
+	failed     func(error)                          // told of each failure that nobody waits for
+	kick       chan struct{}
+
+	mu      sync.Mutex
+	waiters []chan error
+	closed  error // once set, nothing is sent and every waiter gets it
+}
+
+func newCommitter(partitions []*partition, interval time.Duration, send func(map[string]map[int]int64) error, failed func(error)) *committer {
+	return &committer{
+		partitions: partitions,
+		interval:   interval,
+		send:       send,
+		failed:     failed,
+		kick:       make(chan struct{}, 1),
+	}
+}
+
+// run sends until stop is closed. Whoever runs it calls finish afterwards.
+func (c *committer) run(stop <-chan struct{}) {
+	var tick <-chan time.Time
+	if c.interval > 0 {
+		ticker := time.NewTicker(c.interval)
+		defer ticker.Stop()
+		tick = ticker.C
+	}
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick:
+		case <-c.kick:
+		}
+		if err := c.round(); err != nil {
+			c.failed(err)
+			// The offsets stay due. The next tick or kick tries again, but
+			// not faster than a coordinator that moves can answer.
+			pause := time.NewTimer(commitRetryPause)
+			select {
+			case <-stop:
+			case <-pause.C:
+				c.request()
+			}
+			pause.Stop()
+		}
+	}
+}
+
+const commitRetryPause = 250 * time.Millisecond
+
+// request asks for a commit soon and does not wait for it.
+func (c *committer) request() {
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+// commit asks for a commit and waits for its result.
+func (c *committer) commit(ctx context.Context) error {
+	result := make(chan error, 1)
+	c.mu.Lock()
+	if err := c.closed; err != nil {
+		c.mu.Unlock()
+		return err
+	}
+	c.waiters = append(c.waiters, result)
+	c.mu.Unlock()
+	c.request()
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// round sends one request with all that is due and answers who waited for it.
+func (c *committer) round() error {
+	c.mu.Lock()
+	waiters := c.waiters
+	c.waiters = nil
+	closed := c.closed
+	c.mu.Unlock()
+
+	err := closed
+	if err == nil {
+		err = c.sendDue()
+	}
+	for _, w := range waiters {
+		w <- err
+	}
+	return err
+}
+
+func (c *committer) sendDue() error {
+	type sent struct {
+		p      *partition
+		seeks  int
+		offset int64
+	}
+	var all []sent
+	offsets := map[string]map[int]int64{}
+	for _, p := range c.partitions {
+		seeks, offset, ok := p.tracker.due()
+		if !ok {
+			continue
+		}
+		if offsets[p.topic] == nil {
+			offsets[p.topic] = map[int]int64{}
+		}
+		offsets[p.topic][p.id] = offset
+		all = append(all, sent{p, seeks, offset})
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	if err := c.send(offsets); err != nil {
+		return err
+	}
+	for _, s := range all {
+		s.p.tracker.acknowledged(s.seeks, s.offset)
+	}
+	return nil
+}
+
+// finish sends what is still due, again and again until limit if the coordinator
+// is busy or gone for a moment: this is the last chance. Then it refuses
+// everything with reason.
+func (c *committer) finish(limit context.Context, reason error) error {
+	err := c.round()
+	for IsRetryable(err) && sleep(limit, commitRetryPause) == nil {
+		err = c.round()
+	}
+	c.close(reason)
+	return err
+}
+
+// close refuses everything from now on, without sending.
+func (c *committer) close(reason error) {
+	c.mu.Lock()
+	c.closed = reason
+	waiters := c.waiters
+	c.waiters = nil
+	c.mu.Unlock()
+	for _, w := range waiters {
+		w <- reason
+	}
+}
