@@ -31,15 +31,17 @@ type assignment struct {
 // newAssignment takes what the group assigned, and its generation if there is
 // one. chunks makes the queue of a partition.
 func newAssignment(s *scope, topic *topicState, assigned []kafka.PartitionAssignment, gen *kafka.Generation, chunks func() chan *chunk) *assignment {
+	handling, cancel := context.WithCancelCause(context.WithoutCancel(s.cut))
+	stopping, end := context.WithCancel(context.Background())
 	a := &assignment{
 		scope:  s,
+		claim:  claim{stopping: stopping, ctx: handling},
 		topic:  topic,
 		gen:    gen,
 		budget: budget.New(s.cfg.MaxBytes),
+		end:    end,
+		cancel: cancel,
 	}
-	handling, cancel := context.WithCancelCause(context.WithoutCancel(s.cut))
-	a.claim.ctx, a.cancel = handling, cancel
-	a.stopping, a.end = context.WithCancel(context.Background())
 	a.claim.commit = func(ctx context.Context) error { return a.committer.commit(ctx) }
 	a.requestCommit = func() { a.committer.request() }
 	a.unfinished = a.leftAlone
