@@ -267,7 +267,7 @@ func (d *dialer) connect(ctx context.Context, network, address string, prove boo
 	// Without SASL, the first connection to an address must show that the
 	// broker does not want it.
 	prove = prove || d.mechanism == nil && !d.hasServed(address)
-	step, err = d.introduce(sasl.WithMetadata(ctx, &sasl.Metadata{Host: host, Port: port}), pc, prove)
+	step, err = introduce(sasl.WithMetadata(ctx, &sasl.Metadata{Host: host, Port: port}), pc, d.mechanism, prove)
 	if err != nil {
 		return nil, step, err
 	}
