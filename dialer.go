@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"time"
+	"weak"
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
@@ -38,11 +39,12 @@ type dialer struct {
 	ctx  context.Context
 	stop context.CancelFunc
 
-	mu       sync.Mutex
-	conns    map[*conn]struct{}
-	served   map[string]bool          // addresses that a connection was made to
-	failures map[string]*ConnectError // addresses whose last dial failed
-	trouble  *ConnectError            // of the dials since one succeeded; a refusal before all else
+	mu         sync.Mutex
+	conns      map[*conn]struct{}
+	transports []weak.Pointer[kafka.Transport] // those in use, for renew
+	served     map[string]bool                 // addresses that a connection was made to
+	failures   map[string]*ConnectError        // addresses whose last dial failed
+	trouble    *ConnectError                   // of the dials since one succeeded; a refusal before all else
 }
 
 // newDialer checks the security settings and the files they name, and dials
@@ -95,8 +97,8 @@ func (d *dialer) kafkaDialer() *kafka.Dialer {
 // transport returns a new transport that keeps the metadata of these topics, or
 // of all if there are none. Who asks for it calls CloseIdleConnections.
 func (d *dialer) transport(topics ...string) *kafka.Transport {
-	return &kafka.Transport{
-		Dial: d.dial,
+	t := &kafka.Transport{
+		Dial: d.dialPooled,
 		// A transport tries the brokers one after the other within one
 		// DialTimeout, so one that is silent would use up the time of all.
 		// dial bounds each of them.
@@ -104,6 +106,39 @@ func (d *dialer) transport(topics ...string) *kafka.Transport {
 		MetadataTTL:    time.Second,
 		MetadataTopics: topics,
 		ClientID:       d.clientID,
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.transports = slices.DeleteFunc(d.transports, func(old weak.Pointer[kafka.Transport]) bool { return old.Value() == nil })
+	d.transports = append(d.transports, weak.Make(t))
+	return t
+}
+
+// renew makes every request that begins from now on go over a connection that
+// was made, and so authenticated, after now. It is for a caller whose request
+// was refused: the credentials of an old connection may have run out, or been
+// given rights since, so that only a refusal on a fresh connection is final.
+//
+// What is under way on a transport is seen through, and its connection then
+// closed. The connections of a kafkaDialer are closed at once, as kafka-go's
+// group makes another only when the one it has fails. It does not block.
+func (d *dialer) renew() {
+	d.mu.Lock()
+	transports := slices.Clone(d.transports)
+	var unpooled []*conn
+	for c := range d.conns {
+		if c.use == direct {
+			unpooled = append(unpooled, c)
+		}
+	}
+	d.mu.Unlock()
+	for _, t := range transports {
+		if t := t.Value(); t != nil {
+			t.CloseIdleConnections() // The next request finds an empty pool.
+		}
+	}
+	for _, c := range unpooled {
+		c.raw.Close()
 	}
 }
 
@@ -144,7 +179,7 @@ func (d *dialer) ping(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for i, broker := range d.brokers {
 		wg.Go(func() {
-			c, err := quiet.open(ctx, "tcp", broker, true)
+			c, err := quiet.open(ctx, "tcp", broker, proof)
 			if err != nil {
 				errs[i] = err
 				return
@@ -187,22 +222,33 @@ func (d *dialer) explain(err error) error {
 	return fmt.Errorf("%w (%w)", d.trouble, err)
 }
 
-// dial is kafka.Dialer's DialFunc and kafka.Transport's Dial. Every error is a
-// *ConnectError.
+// dial is kafka.Dialer's DialFunc. Every error is a *ConnectError.
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	return d.open(ctx, network, address, false)
+	return d.open(ctx, network, address, direct)
 }
 
-// open is dial; with prove it ends with a request that only a client which was
-// let in gets an answer to.
-func (d *dialer) open(ctx context.Context, network, address string, prove bool) (net.Conn, error) {
+// dialPooled is kafka.Transport's Dial.
+func (d *dialer) dialPooled(ctx context.Context, network, address string) (net.Conn, error) {
+	return d.open(ctx, network, address, pooled)
+}
+
+// usage is who a connection is for.
+type usage int
+
+const (
+	direct usage = iota // kafka.Dialer
+	pooled              // kafka.Transport, which closes what is idle
+	proof               // ping: it ends with a request that only a client which was let in gets an answer to
+)
+
+func (d *dialer) open(ctx context.Context, network, address string, use usage) (net.Conn, error) {
 	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	defer context.AfterFunc(d.ctx, cancel)()
 
 	for retried := false; ; retried = true {
-		c, step, err := d.connect(ctx, network, address, prove)
+		c, step, err := d.connect(ctx, network, address, use)
 		switch {
 		case err == nil && d.add(c, address):
 			return c, nil
@@ -227,7 +273,7 @@ func (d *dialer) open(ctx context.Context, network, address string, prove bool) 
 // connect does what it takes to have a connection that may be used: TCP, TLS,
 // and the requests of introduce. ctx bounds all of it, and nothing after. step
 // is how far it came.
-func (d *dialer) connect(ctx context.Context, network, address string, prove bool) (c *conn, step string, err error) {
+func (d *dialer) connect(ctx context.Context, network, address string, use usage) (c *conn, step string, err error) {
 	raw, err := new(net.Dialer).DialContext(ctx, network, address)
 	if err != nil {
 		return nil, stepConnect, err
@@ -247,7 +293,7 @@ func (d *dialer) connect(ctx context.Context, network, address string, prove boo
 	if err != nil {
 		return nil, stepConnect, err
 	}
-	c = &conn{Conn: raw, raw: raw, dialer: d}
+	c = &conn{Conn: raw, raw: raw, dialer: d, use: use}
 	if d.tls != nil {
 		config, err := d.tls.load()
 		if err != nil {
@@ -266,8 +312,8 @@ func (d *dialer) connect(ctx context.Context, network, address string, prove boo
 	pc := protocol.NewConn(&greeting{Conn: c.Conn}, d.clientID)
 	// Without SASL, the first connection to an address must show that the
 	// broker does not want it.
-	prove = prove || d.mechanism == nil && !d.hasServed(address)
-	step, err = d.introduce(sasl.WithMetadata(ctx, &sasl.Metadata{Host: host, Port: port}), pc, prove)
+	prove := use == proof || d.mechanism == nil && !d.hasServed(address)
+	step, err = introduce(sasl.WithMetadata(ctx, &sasl.Metadata{Host: host, Port: port}), pc, d.mechanism, prove)
 	if err != nil {
 		return nil, step, err
 	}
@@ -328,6 +374,7 @@ type conn struct {
 	net.Conn
 	raw    net.Conn
 	dialer *dialer
+	use    usage
 }
 
 func (c *conn) Close() error {

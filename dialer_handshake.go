@@ -15,12 +15,14 @@ import (
 	"github.com/segmentio/kafka-go/protocol/metadata"
 	"github.com/segmentio/kafka-go/protocol/saslauthenticate"
 	"github.com/segmentio/kafka-go/protocol/saslhandshake"
+	"github.com/segmentio/kafka-go/sasl"
 )
 
 // introduce makes the first round trips. The first read is also where a broker
 // that misses a client certificate says so (TLS 1.3), and a request other than
-// ApiVersions is where a SASL listener hangs up on a client without SASL.
-func (d *dialer) introduce(ctx context.Context, pc *protocol.Conn, prove bool) (step string, err error) {
+// ApiVersions is where a SASL listener hangs up on a client without SASL. A nil
+// mechanism is no SASL; with prove there is such a request at the end.
+func introduce(ctx context.Context, pc *protocol.Conn, mechanism *material[sasl.Mechanism], prove bool) (step string, err error) {
 	res, err := roundTrip[*apiversions.Response](pc, &apiversions.Request{})
 	if err == nil && res.ErrorCode != 0 {
 		err = kafka.Error(res.ErrorCode)
@@ -35,11 +37,11 @@ func (d *dialer) introduce(ctx context.Context, pc *protocol.Conn, prove bool) (
 	}
 	pc.SetVersions(versions)
 
-	if d.mechanism != nil {
+	if mechanism != nil {
 		if versions[protocol.SaslHandshake] < 1 {
 			return stepHandshake, errors.New("the broker is older than Kafka 1.0, or has no SASL")
 		}
-		if step, err := d.authenticate(ctx, pc); err != nil {
+		if step, err := authenticate(ctx, pc, mechanism); err != nil {
 			return step, err
 		}
 	}
@@ -50,8 +52,8 @@ func (d *dialer) introduce(ctx context.Context, pc *protocol.Conn, prove bool) (
 	return stepProve, err
 }
 
-func (d *dialer) authenticate(ctx context.Context, pc *protocol.Conn) (step string, err error) {
-	mechanism, err := d.mechanism.load()
+func authenticate(ctx context.Context, pc *protocol.Conn, current *material[sasl.Mechanism]) (step string, err error) {
+	mechanism, err := current.load()
 	if err != nil {
 		return stepCredentials, err
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/apiversions"
 	"github.com/segmentio/kafka-go/protocol/fetch"
+	"github.com/segmentio/kafka-go/protocol/findcoordinator"
 	"github.com/segmentio/kafka-go/protocol/metadata"
 	"github.com/segmentio/kafka-go/protocol/saslauthenticate"
 	"github.com/segmentio/kafka-go/protocol/saslhandshake"
@@ -164,7 +166,15 @@ var errHangup = errors.New("hang up")
 // Metadata by itself if the script has no answer.
 func kafkaPeer(t *testing.T, s script) (address string) {
 	t.Helper()
+	return kafkaPeerOf(t, func(int32) script { return s })
+}
+
+// kafkaPeerOf has a script for each connection, counted from 1.
+func kafkaPeerOf(t *testing.T, scripts func(n int32) script) (address string) {
+	t.Helper()
+	var accepted atomic.Int32
 	return listen(t, func(c net.Conn) {
+		s := scripts(accepted.Add(1))
 		for {
 			version, id, _, req, err := protocol.ReadRequest(c)
 			if err != nil {
@@ -448,6 +458,90 @@ func TestDialer_NoDeadlineAfterTheHandshake(t *testing.T) {
 	if err := <-got; err != nil {
 		t.Fatal(err)
 	}
+}
+
+// findPeer answers findcoordinator requests with the number of the connection
+// they came over. A request for a key in holds waits until that is closed.
+func findPeer(t *testing.T, began chan<- string, holds map[string]chan struct{}) (address string) {
+	t.Helper()
+	return kafkaPeerOf(t, func(n int32) script {
+		return func(req protocol.Message) (protocol.Message, error) {
+			r, ok := req.(*findcoordinator.Request)
+			if !ok {
+				return nil, nil
+			}
+			if hold := holds[r.Key]; hold != nil {
+				began <- r.Key
+				<-hold
+			}
+			return &findcoordinator.Response{NodeID: n}, nil
+		}
+	})
+}
+
+func find(ctx context.Context, d *dialer, t *kafka.Transport, key string) (connection int32, err error) {
+	res, err := t.RoundTrip(ctx, d.addr(), &findcoordinator.Request{Key: key})
+	if err != nil {
+		return 0, err
+	}
+	return res.(*findcoordinator.Response).NodeID, nil
+}
+
+func TestDialer_RenewedRequestsGoOverFreshConnections(t *testing.T) {
+	t.Parallel()
+	hold, began := make(chan struct{}), make(chan string, 1)
+	d := newTestDialer(t, ConnectionConfig{Brokers: []string{findPeer(t, began, map[string]chan struct{}{"slow": hold})}}, nil)
+	tr, other := d.transport(), d.transport()
+	defer tr.CloseIdleConnections()
+	defer other.CloseIdleConnections()
+	ctx := testContext(t)
+	release := sync.OnceFunc(func() { close(hold) })
+	defer release()
+
+	slow := make(chan error, 1)
+	go func() { _, err := find(ctx, d, tr, "slow"); slow <- err }()
+	<-began
+	var newest int32
+	for _, tr := range []*kafka.Transport{tr, other, tr, other} {
+		n, err := find(ctx, d, tr, "quick")
+		if err != nil {
+			t.Fatal(err)
+		}
+		newest = max(newest, n)
+	}
+	for range 3 {
+		d.renew()
+		before := newest
+		for _, tr := range []*kafka.Transport{tr, other} {
+			n, err := find(ctx, d, tr, "quick")
+			if err != nil || n <= before {
+				t.Fatalf("over connection %d, %v; want one after %d", n, err, before)
+			}
+			newest = max(newest, n)
+		}
+	}
+	release()
+	if err := <-slow; err != nil {
+		t.Errorf("what was under way: %v", err)
+	}
+}
+
+func TestDialer_RenewEndsTheConnectionsOfAGroup(t *testing.T) {
+	t.Parallel()
+	d := newTestDialer(t, ConnectionConfig{Brokers: fakeCluster(t).ListenAddrs()}, nil)
+	c, err := d.dial(t.Context(), "tcp", d.brokers[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	d.renew()
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the old connection: %v", err)
+	}
+	if c, err = d.dial(t.Context(), "tcp", d.brokers[0]); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
 }
 
 func TestDialer_SiblingGoesOnWithTheLastGoodMaterial(t *testing.T) {
