@@ -164,6 +164,6 @@ func (e *engine) runPartition(ctx context.Context) {
 		return
 	}
 	e.settled()
-	a := e.newAssignment([]kafka.PartitionAssignment{{ID: e.cfg.Partition, Offset: e.cfg.startOffset()}}, nil)
+	a := e.newAssignment([]kafka.PartitionAssignment{{ID: e.cfg.Partition, Offset: e.cfg.StartOffset.kafka()}}, nil)
 	a.run(ctx, ctx)
 }

@@ -40,7 +40,7 @@ func (e *engine) runGroup(ctx context.Context) {
 			RebalanceTimeout:  e.cfg.RebalanceTimeout,
 			RetentionTime:     e.cfg.RetentionTime,
 			JoinGroupBackoff:  joinBackoff,
-			StartOffset:       e.cfg.startOffset(),
+			StartOffset:       e.cfg.StartOffset.kafka(),
 			Timeout:           coordinatorTimeout,
 			Logger:            e.log.infoLogger(),
 			ErrorLogger:       e.log.infoLogger(), // Next returns the same errors
@@ -334,11 +334,4 @@ func (e *engine) knownPartitions() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.partitions
-}
-
-func (c *ConsumerConfig) startOffset() int64 {
-	if c.StartOffset == StartLatest {
-		return kafka.LastOffset
-	}
-	return kafka.FirstOffset
 }
