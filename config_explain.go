@@ -11,18 +11,6 @@ import (
 	"time"
 )
 
-const (
-	sourceDefault = "default"
-	setInCode     = "set in code" // a field that was changed after resolving
-)
-
-// Setting is one line of an [Explanation].
-type Setting struct {
-	Key    string // as in the YAML: "consumer.session_timeout"
-	Value  string // what is in effect; secrets masked
-	Source string // "default", "file:line", "env KAFKAX_X", "option WithX", "protobuf" or "set in code"
-}
-
 // Explanation is every key of a configuration with its value and the layer
 // that set it. It prints as an aligned table, secrets masked.
 type Explanation []Setting
@@ -76,16 +64,15 @@ func (o *origin) source(k configKey) string {
 // sourced adds where the values came from to errors of what only reading a file
 // could tell.
 func (o *origin) sourced(err error, keys []configKey) error {
-	switch e := err.(type) { //nolint:errorlint // this walks the tree itself
-	case *ConfigError:
-		for _, k := range keys {
-			if e.Source == "" && k.name == e.Key {
-				e.Source = o.source(k)
-			}
+	for _, part := range unjoin(err) {
+		problem, ok := part.(*ConfigError) //nolint:errorlint // a wrapped one says itself what it is about
+		if !ok || problem.Source != "" {
+			continue
 		}
-	case interface{ Unwrap() []error }:
-		for _, err := range e.Unwrap() {
-			_ = o.sourced(err, keys)
+		for _, k := range keys {
+			if k.name == problem.Key {
+				problem.Source = o.source(k)
+			}
 		}
 	}
 	return err

@@ -3,14 +3,11 @@ package kafkax
 import (
 	"fmt"
 	"math"
-	"net"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
-	"unicode"
-	"unicode/utf8"
 )
 
 // configKey is one row of the configuration table: a name, a field, and what
@@ -143,6 +140,23 @@ func (c *ConsumerConfig) keys() []configKey {
 		optionalDurationKey("consumer.handler_timeout", &c.HandlerTimeout, 1, maxKafkaTime),
 	)
 }
+
+// knownKeys is every path a YAML file may hold: shared keys three times.
+var knownKeys = sync.OnceValue(func() map[string]configKey {
+	known := make(map[string]configKey)
+	for side, keys := range map[string][]configKey{
+		"producer.": new(ProducerConfig).keys(),
+		"consumer.": new(ConsumerConfig).keys(),
+	} {
+		for _, k := range keys {
+			known[k.name] = k
+			if !strings.HasPrefix(k.name, side) {
+				known[side+k.name] = k
+			}
+		}
+	}
+	return known
+})
 
 // maxKafkaTime is the longest time that Kafka's 32 bits of milliseconds hold.
 const maxKafkaTime = math.MaxInt32 * time.Millisecond
@@ -305,52 +319,4 @@ func settingText(v any) string {
 	default: // bool, time.Duration and the enumerations
 		return fmt.Sprint(v)
 	}
-}
-
-func anyString(string) string { return "" }
-
-// kafkaString is what fits the protocol's 16 bits of length.
-func kafkaString(s string) string {
-	if len(s) > math.MaxInt16 || !utf8.ValidString(s) {
-		return "must be valid UTF-8 of at most 32767 bytes"
-	}
-	return ""
-}
-
-// topicRule is the brokers' own rule for names. Empty means none.
-func topicRule(s string) string {
-	if s == "" {
-		return ""
-	}
-	legal := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-'
-	}
-	if len(s) > 249 || s == "." || s == ".." || strings.ContainsFunc(s, func(r rune) bool { return !legal(r) }) {
-		return `must be a topic name: 1 to 249 of a-z, A-Z, 0-9, ".", "_" and "-", but not "." or ".."`
-	}
-	return ""
-}
-
-func addressRule(s string) string {
-	if strings.Contains(s, "://") {
-		return "must be host:port alone, without a scheme"
-	}
-	host, port, err := net.SplitHostPort(s)
-	if err != nil {
-		if !strings.Contains(s, ":") && s != "" {
-			return "must be host:port: add a port, such as :9092"
-		}
-		return "must be host:port, such as kafka-1:9092 or [::1]:9092"
-	}
-	_, err = netip.ParseAddr(host)
-	odd := func(r rune) bool {
-		return unicode.IsSpace(r) || !unicode.IsPrint(r) || strings.ContainsRune("/@?#:", r)
-	}
-	if host == "" || err != nil && strings.ContainsFunc(host, odd) {
-		return "must be host:port, such as kafka-1:9092 or [::1]:9092"
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return "must end in a port from 1 to 65535"
-	}
-	return ""
 }

@@ -111,7 +111,7 @@ func (e *engine) runPartition() {
 		return
 	}
 	e.settled()
-	e.workOn(e.ctx, e.ctx, []kafka.PartitionAssignment{{ID: e.cfg.Partition, Offset: e.cfg.startOffset()}}, nil, nil)
+	e.workOn(e.ctx, e.ctx, []kafka.PartitionAssignment{{ID: e.cfg.Partition, Offset: e.cfg.StartOffset.kafka()}}, nil, nil)
 }
 
 // workOn has an assignment worked on until ctx or revoked ends.

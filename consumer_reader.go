@@ -27,10 +27,8 @@ func (c *Consumer) Reader() *kafka.Reader {
 		ReadLagInterval:       -1,
 		Logger:                c.log.infoLogger(),
 		ErrorLogger:           c.log.errorLogger(),
+		IsolationLevel:        c.cfg.IsolationLevel.kafka(),
 		OffsetOutOfRangeError: true, // or kafka-go jumps forward without a word
-	}
-	if c.cfg.IsolationLevel == ReadCommitted {
-		cfg.IsolationLevel = kafka.ReadCommitted
 	}
 	if c.cfg.GroupID == "" {
 		cfg.Partition = c.cfg.Partition
@@ -43,7 +41,7 @@ func (c *Consumer) Reader() *kafka.Reader {
 		cfg.RetentionTime = c.cfg.RetentionTime
 		cfg.WatchPartitionChanges = c.cfg.WatchPartitionChanges
 		cfg.PartitionWatchInterval = c.cfg.PartitionWatchInterval
-		cfg.StartOffset = c.cfg.startOffset()
+		cfg.StartOffset = c.cfg.StartOffset.kafka()
 	}
 	c.reader = kafka.NewReader(cfg)
 	return c.reader

@@ -39,10 +39,3 @@ func (s *scope) report(partition int, err error) {
 	s.log.fail("consuming is in trouble", attrs.group(s.cfg.GroupID).err(err))
 	s.trouble(partition, err)
 }
-
-func (c *ConsumerConfig) startOffset() int64 {
-	if c.StartOffset == StartLatest {
-		return kafka.LastOffset
-	}
-	return kafka.FirstOffset
-}

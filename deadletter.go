@@ -34,22 +34,6 @@ const (
 	HeaderFailedAt          = "kafkax-failed-at"          // RFC 3339 in UTC, milliseconds
 )
 
-// DLQWriter takes dead letters instead of kafkax's own writer; see
-// [WithDLQWriter]. [Producer] and [kafka.Writer] implement it.
-//
-// A nil error says that the dead letter is stored: the original is committed
-// then. So a kafka.Writer needs RequiredAcks set, as its zero value waits for
-// no broker, and must not be Async. Any error, and a panic, is retried with
-// backoff until ctx ends, and the message's partition waits. WriteMessages must
-// return soon after ctx ends, and is called by several goroutines at once.
-//
-// The Topic of a dead letter is the configured dead letter topic. Without one
-// it is empty, and the writer must have its own; a kafka.Writer refuses both.
-// Partition and Offset are not set. kafkax never closes a DLQWriter.
-type DLQWriter interface {
-	WriteMessages(ctx context.Context, msgs ...kafka.Message) error
-}
-
 const (
 	maxErrorHeader  = 4 << 10
 	headerTimestamp = "2006-01-02T15:04:05.000Z07:00"

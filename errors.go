@@ -374,7 +374,7 @@ func IsRetryable(err error) bool {
 		return false
 	}
 
-	if codes := kafkaCodes(err, nil); len(codes) > 0 {
+	if codes := kafkaCodes(err); len(codes) > 0 {
 		return !slices.ContainsFunc(codes, func(code kafka.Error) bool { return !isRetriableCode(code) })
 	}
 
@@ -419,7 +419,7 @@ func isRefused(err error) bool {
 	if errors.Is(err, ErrAuthentication) || errors.Is(err, ErrAuthorization) {
 		return true
 	}
-	return slices.ContainsFunc(kafkaCodes(err, nil), func(code kafka.Error) bool { return refusal(code) != nil })
+	return slices.ContainsFunc(kafkaCodes(err), func(code kafka.Error) bool { return refusal(code) != nil })
 }
 
 // refusal maps the broker's codes to the two sentinels; nil for any other.
@@ -440,7 +440,7 @@ func brokerError(code int16) error { return withSentinel(kafka.Error(code)) }
 
 // withSentinel makes an error with a broker's refusal in it match its sentinel.
 func withSentinel(err error) error {
-	for _, code := range kafkaCodes(err, nil) {
+	for _, code := range kafkaCodes(err) {
 		if sentinel := refusal(code); sentinel != nil && !errors.Is(err, sentinel) {
 			return fmt.Errorf("%w: %w", sentinel, err)
 		}
@@ -478,24 +478,49 @@ func kafkaCode(err error) (kafka.Error, bool) {
 	return code, ok
 }
 
-// kafkaCodes appends every Kafka code in err, so that no failure of several
-// hides behind the first.
-func kafkaCodes(err error, codes []kafka.Error) []kafka.Error {
-	var several []error
-	switch e := err.(type) { //nolint:errorlint // this walks the tree itself
-	case kafka.Error:
-		return append(codes, e)
-	case kafka.WriteErrors: // has no Unwrap
-		several = e
-	case interface{ Unwrap() []error }:
-		several = e.Unwrap()
-	case interface{ Unwrap() error }:
-		return kafkaCodes(e.Unwrap(), codes)
-	}
-	for _, one := range several {
-		codes = kafkaCodes(one, codes)
-	}
+// kafkaCodes is every Kafka code in err, so that no failure of several hides
+// behind the first.
+func kafkaCodes(err error) (codes []kafka.Error) {
+	walkErrors(err, func(err error) bool {
+		code, ok := err.(kafka.Error) //nolint:errorlint // the walk takes errors apart itself
+		if ok {
+			codes = append(codes, code)
+		}
+		return !ok
+	})
 	return codes
+}
+
+// unjoin is the errors that were joined into err, or err alone.
+func unjoin(err error) (parts []error) {
+	walkErrors(err, func(err error) bool {
+		_, joined := err.(interface{ Unwrap() []error })
+		if !joined {
+			parts = append(parts, err)
+		}
+		return joined
+	})
+	return parts
+}
+
+// walkErrors visits err and what it wraps, the outer before the inner. Below
+// an error for which visit is false it does not go.
+func walkErrors(err error, visit func(error) bool) {
+	if err == nil || !visit(err) {
+		return
+	}
+	switch e := err.(type) { //nolint:errorlint // this takes errors apart itself
+	case kafka.WriteErrors: // has no Unwrap
+		for _, inner := range e {
+			walkErrors(inner, visit)
+		}
+	case interface{ Unwrap() []error }:
+		for _, inner := range e.Unwrap() {
+			walkErrors(inner, visit)
+		}
+	case interface{ Unwrap() error }:
+		walkErrors(e.Unwrap(), visit)
+	}
 }
 
 // at is how every error, log line and header names a place in the log.

@@ -11,23 +11,23 @@ type Resolved[C any] struct {
 
 func ResolveProducer(environ []string, opts ...ProducerOption) Resolved[ProducerConfig] {
 	var r Resolved[ProducerConfig]
-	r.Config, r.Err = testSurroundings(environ, &r.Warnings).producer(opts, true)
+	r.Config, r.Err = resolve(testSurroundings(environ, &r.Warnings), opts, true)
 	return r
 }
 
 func ResolveConsumer(environ []string, opts ...ConsumerOption) Resolved[ConsumerConfig] {
 	var r Resolved[ConsumerConfig]
-	r.Config, r.Err = testSurroundings(environ, &r.Warnings).consumer(opts, true)
+	r.Config, r.Err = resolve(testSurroundings(environ, &r.Warnings), opts, true)
 	return r
 }
 
 // LoadProducer and LoadConsumer are the LoadXFromEnv of that environment.
 func LoadProducer(environ []string) (ProducerConfig, error) {
-	return testSurroundings(environ, new([]string)).producer(nil, false)
+	return resolve(testSurroundings(environ, new([]string)), []ProducerOption(nil), false)
 }
 
 func LoadConsumer(environ []string) (ConsumerConfig, error) {
-	return testSurroundings(environ, new([]string)).consumer(nil, false)
+	return resolve(testSurroundings(environ, new([]string)), []ConsumerOption(nil), false)
 }
 
 func testSurroundings(environ []string, warnings *[]string) surroundings {

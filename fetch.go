@@ -133,7 +133,7 @@ func (f *fetcher) locate(ctx context.Context) error {
 	if next < 0 {
 		// With read_committed the end is before what is not committed yet: it
 		// may be soon.
-		offset, err := f.listOffset(ctx, f.isolation(), next)
+		offset, err := f.listOffset(ctx, f.cfg.IsolationLevel.kafka(), next)
 		if err != nil {
 			return err
 		}
@@ -154,7 +154,7 @@ func (f *fetcher) fetch(ctx context.Context) (*fetch.ResponsePartition, error) {
 		MaxWaitTime:    int32(f.cfg.MaxWait.Milliseconds()),
 		MinBytes:       int32(f.cfg.MinBytes),
 		MaxBytes:       math.MaxInt32, // one partition, whose own bound counts
-		IsolationLevel: int8(f.isolation()),
+		IsolationLevel: int8(f.cfg.IsolationLevel.kafka()),
 		SessionID:      -1, // each request stands alone
 		SessionEpoch:   -1,
 		Topics: []fetch.RequestTopic{{
@@ -234,13 +234,6 @@ func (f *fetcher) listOffset(ctx context.Context, isolation kafka.IsolationLevel
 		return 0, err
 	}
 	return offsets[f.id], nil
-}
-
-func (f *fetcher) isolation() kafka.IsolationLevel {
-	if f.cfg.IsolationLevel == ReadCommitted {
-		return kafka.ReadCommitted
-	}
-	return kafka.ReadUncommitted
 }
 
 // adapt sets the size of the next fetch by what this one took in memory.

@@ -69,7 +69,7 @@ func (m *membership) open(ctx context.Context) error {
 		RebalanceTimeout:  m.cfg.RebalanceTimeout,
 		RetentionTime:     m.cfg.RetentionTime,
 		JoinGroupBackoff:  joinBackoff,
-		StartOffset:       m.cfg.startOffset(),
+		StartOffset:       m.cfg.StartOffset.kafka(),
 		Timeout:           coordinatorTimeout,
 		Logger:            m.log.infoLogger(),
 		ErrorLogger:       m.log.infoLogger(), // Next returns the same errors

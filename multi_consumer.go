@@ -91,22 +91,6 @@ func (p *problems) add(err error) {
 	}
 }
 
-// unjoin takes a configuration error apart into its problems.
-func unjoin(err error) []error {
-	if err == nil {
-		return nil
-	}
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return []error{err}
-	}
-	var all []error
-	for _, err := range joined.Unwrap() {
-		all = append(all, unjoin(err)...)
-	}
-	return all
-}
-
 // all is nil for a nil or zero MultiTopicConsumer.
 func (m *MultiTopicConsumer) all() []*Consumer {
 	if m == nil {

@@ -179,32 +179,6 @@ func (p *Producer) sending(w *kafka.Writer) *kafka.Writer {
 	}
 }
 
-func (a Acks) kafka() kafka.RequiredAcks {
-	switch a {
-	case AcksNone:
-		return kafka.RequireNone
-	case AcksOne:
-		return kafka.RequireOne
-	default:
-		return kafka.RequireAll
-	}
-}
-
-func (c Compression) kafka() kafka.Compression {
-	switch c {
-	case CompressionGzip:
-		return kafka.Gzip
-	case CompressionSnappy:
-		return kafka.Snappy
-	case CompressionLz4:
-		return kafka.Lz4
-	case CompressionZstd:
-		return kafka.Zstd
-	default:
-		return 0
-	}
-}
-
 // SendMessage sends one message to producer.topic. A nil value is a tombstone
 // and stays nil; so does a nil key, for which producer.balancer says where the
 // message goes. See [Producer.WriteMessages] for what blocks and which errors.

@@ -27,24 +27,3 @@ func (b *balancers) Balance(msg kafka.Message, partitions ...int) int {
 	}
 	return of.(kafka.Balancer).Balance(msg, partitions...)
 }
-
-// kafka says where a message goes that has no key:
-//
-//   - murmur2: nil to a random partition; empty is a key.
-//   - crc32: nil and empty to a random partition.
-//   - hash: nil to each partition in turn; empty is a key.
-//   - round_robin and least_bytes do not look at the key.
-func (b Balancer) kafka() kafka.Balancer {
-	switch b {
-	case BalancerCRC32:
-		return kafka.CRC32Balancer{}
-	case BalancerHash:
-		return new(kafka.Hash)
-	case BalancerRoundRobin:
-		return new(kafka.RoundRobin)
-	case BalancerLeastBytes:
-		return new(kafka.LeastBytes)
-	default:
-		return kafka.Murmur2Balancer{}
-	}
-}

@@ -7,16 +7,6 @@ import (
 	"time"
 )
 
-// RetryConfig is the retry.* keys: how often a failed handler is called again,
-// and how long the waits between are.
-type RetryConfig struct {
-	MaxAttempts    int           // counts the first try
-	InitialBackoff time.Duration // before the second try
-	MaxBackoff     time.Duration // no wait is longer
-	Multiplier     float64       // each wait is this many times the one before
-	Jitter         float64       // 0..1, the share of the wait that is random
-}
-
 // How long the package waits between tries of its own. All go on until they
 // succeed, are refused, or are told to stop; MaxAttempts says nothing here.
 var (

@@ -1,0 +1,89 @@
+package kafkax
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// resolver turns the merged settings of one side into its config, and gathers
+// every problem on the way.
+type resolver struct {
+	side     string // "producer." or "consumer."
+	keys     []configKey
+	settings layer
+	problems []error
+	broken   map[string]bool // keys that have their problem already
+}
+
+// add puts a layer on top. Within one layer a shared key that is given for the
+// side goes before the one that is given for both.
+func (r *resolver) add(settings layer) {
+	if r.settings == nil {
+		r.settings = layer{}
+	}
+	for _, k := range r.keys {
+		for _, name := range []string{k.name, r.side + k.name} {
+			if given, ok := settings[name]; ok {
+				r.settings[k.name] = given
+			}
+		}
+	}
+}
+
+func (r *resolver) parse() {
+	for _, k := range r.keys {
+		given, ok := r.settings[k.name]
+		if !ok || k.unset && given.text == "" {
+			continue
+		}
+		rule := given.broken
+		if rule == "" {
+			rule = k.parse(given.text)
+		}
+		if rule != "" {
+			r.fail(k.name, rule, nil)
+		}
+	}
+}
+
+// fail reports the value of a key.
+func (r *resolver) fail(key, rule string, cause error) {
+	if r.broken == nil {
+		r.broken = map[string]bool{}
+	}
+	r.broken[key] = true
+	problem := &ConfigError{Key: key, Rule: rule, Err: cause}
+	if given, ok := r.settings[key]; ok {
+		problem.Source = given.source
+		problem.Value = r.key(key).mask(given.text)
+	}
+	r.problems = append(r.problems, problem)
+}
+
+// sound says whether a rule about these keys can be judged.
+func (r *resolver) sound(keys ...string) bool {
+	return !slices.ContainsFunc(keys, func(k string) bool { return r.broken[k] })
+}
+
+// given says whether anybody but the defaults set the key.
+func (r *resolver) given(key string) bool { return r.settings[key].source != sourceDefault }
+
+// also names the other key of a rule, with its value and where that is from.
+func (r *resolver) also(key string) string {
+	return fmt.Sprintf("%s, which is %s (%s)", key, r.key(key).shown(), r.settings[key].source)
+}
+
+func (r *resolver) key(name string) configKey {
+	return r.keys[slices.IndexFunc(r.keys, func(k configKey) bool { return k.name == name })]
+}
+
+func (r *resolver) err() error { return errors.Join(r.problems...) }
+
+func (r *resolver) origin(injected []Setting) *origin {
+	o := &origin{settings: r.settings, resolved: make(map[string]string, len(r.keys)), injected: injected}
+	for _, k := range r.keys {
+		o.resolved[k.name] = k.text()
+	}
+	return o
+}
