@@ -23,11 +23,11 @@ type Consumer struct {
 	closing chan struct{} // closed by the first stop
 
 	mu     sync.Mutex
-	closed bool
+	stop   *consumerStop      // nil before the first stop
 	engine *engine            // of the loop or the pull API
 	puller *puller            // of the pull API
 	seek   func([]*partition) // moves the next assignment; may be nil
-	reader *kafka.Reader
+	reader *ownedReader       // nil before Reader is called
 }
 
 // NewConsumer makes a consumer from the defaults, the file named by
@@ -129,9 +129,9 @@ func (c *Consumer) begin(e *engine) error {
 
 func (c *Consumer) beginLocked(e *engine) error {
 	switch {
-	case c.closed:
+	case c.stop != nil:
 		return ErrClosed
-	case c.engine != nil:
+	case c.engine != nil, c.reader.hasGroup():
 		return ErrBusy
 	}
 	c.engine = e
@@ -143,7 +143,7 @@ func (c *Consumer) beginLocked(e *engine) error {
 func (c *Consumer) finish(e *engine) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.engine == e && !c.closed {
+	if c.engine == e && c.stop == nil {
 		c.engine = nil
 	}
 }

@@ -92,9 +92,7 @@ func (a *assignment) run(ctx, revoked context.Context, work func(*claim)) {
 	background.Go(func() { a.refreshLag(fetching) })
 	stopCommitting := make(chan struct{})
 	if a.gen != nil {
-		if a.cfg.WatchPartitionChanges {
-			background.Go(func() { a.watchPartitions(fetching) })
-		}
+		background.Go(func() { a.watchPartitions(fetching) })
 		commits.Go(func() { a.committer.run(stopCommitting) })
 	}
 	workers.Go(func() { work(&a.claim) })
@@ -217,15 +215,20 @@ func (a *assignment) attrs() logAttrs {
 	return attrs
 }
 
+// share is how much a fetch of one partition may bring: one of its own and one
+// of the budget can then be held by each.
+func (a *assignment) share() int { return max(a.cfg.MaxBytes/(2*len(a.partitions)), 1) }
+
 func (a *assignment) fetch(ctx context.Context, p *partition) {
 	f := &fetcher{
 		partition: p,
 		cfg:       a.cfg,
 		client:    a.client,
-		budget:    a.budget,
+		log:       a.log,
+		allowance: newAllowance(a.budget),
 		report:    func(p *partition, err error) { a.report(p.id, a.dialer.explain(err)) },
-		// One chunk is worked on while the next is fetched.
-		share: max(a.cfg.MaxBytes/(2*len(a.partitions)), 1),
+		share:     a.share(),
+		secondTry: a.secondTry,
 		located: func(seeks int, name int64) {
 			a.topic.hasPosition(p.id)
 			// "latest" is a different place at each start until it is
@@ -261,16 +264,29 @@ func (a *assignment) refreshLag(ctx context.Context) {
 	}
 }
 
+// freshLook is when the partitions are looked at first after an assignment; each
+// look after that is twice as far away, up to partition_watch_interval. What was
+// assigned may be short: brokers do not know at once how many partitions a new
+// topic has, and a partition that was left out is read by nobody.
+const freshLook = 250 * time.Millisecond
+
 // watchPartitions ends the assignment when the topic is gone or, for the
-// leader, when a topic of the group gained partitions.
+// leader, when a topic of the group gained partitions. Where changes are not to
+// be watched, only the leader looks, until what it assigned can be trusted.
 func (a *assignment) watchPartitions(ctx context.Context) {
-	for sleep(ctx, a.cfg.PartitionWatchInterval) == nil {
+	watch, began := a.cfg.WatchPartitionChanges, time.Now()
+	wait := min(freshLook, a.cfg.PartitionWatchInterval)
+	for watch || a.lead != nil && time.Since(began) < electionPatience {
+		if sleep(ctx, wait) != nil {
+			return
+		}
+		wait = min(2*wait, a.cfg.PartitionWatchInterval)
 		n, err := a.topic.count(ctx)
-		if err == nil {
+		if err == nil && watch {
 			a.topic.saw(n)
 		}
-		changed := err == nil && n == 0
-		if err == nil && !changed && a.lead != nil {
+		changed := err == nil && watch && n == 0
+		if err == nil && n > 0 && a.lead != nil {
 			changed, err = a.lead.changed(ctx, a.scope, n)
 		}
 		switch {
@@ -301,11 +317,17 @@ func (a *assignment) send(offsets map[string]map[int]int64) error {
 // offsets from any other.
 func (a *assignment) sendOffsets(offsets map[string]map[int]int64) error {
 	err := a.gen.CommitOffsets(offsets)
-	if _, answered := kafkaCode(err); err == nil || (answered && !errors.Is(err, kafka.NotCoordinatorForGroup)) {
+	_, answered := kafkaCode(err)
+	switch {
+	case err == nil:
+		return nil
+	case isRefused(err) && a.secondTry(err):
+		// Over another connection it may be allowed.
+	case answered && !errors.Is(err, kafka.NotCoordinatorForGroup):
 		return err
 	}
-	// The generation's connection is gone or leads to a broker that is no
-	// longer the coordinator. Whoever is now knows the generation too.
+	// The generation's connection is gone, is refused, or leads to a broker that
+	// is no longer the coordinator. Whoever is now knows the generation too.
 	ctx, cancel := context.WithTimeout(a.abandoned, coordinatorTimeout)
 	defer cancel()
 	req := &kafka.OffsetCommitRequest{

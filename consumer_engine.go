@@ -23,10 +23,11 @@ type engine struct {
 
 	transport *kafka.Transport
 
-	stop   context.CancelFunc      // asks run to end
-	unlink func() bool             // from the caller's context, which also asks it
-	cutOff context.CancelCauseFunc // ends cut
-	done   chan struct{}           // closed when run has returned
+	stop    context.CancelFunc      // asks run to end
+	unlink  func() bool             // from the caller's context, which also asks it
+	cutOff  context.CancelCauseFunc // ends cut
+	abandon context.CancelFunc      // ends abandoned
+	done    chan struct{}           // closed when run has returned
 
 	mu      sync.Mutex
 	errs    []error     // why run ends, apart from being asked to
@@ -78,9 +79,7 @@ func newEngine(ctx context.Context, d *dialer, log *loggers, stats *consumerStat
 	s.ctx, e.stop = context.WithCancel(context.WithoutCancel(ctx))
 	e.unlink = context.AfterFunc(ctx, e.stop)
 	s.cut, e.cutOff = context.WithCancelCause(context.WithoutCancel(ctx))
-	abandoned, abandon := context.WithCancel(context.WithoutCancel(ctx))
-	s.abandoned = abandoned
-	context.AfterFunc(s.cut, func() { time.AfterFunc(cutGrace, abandon) })
+	s.abandoned, e.abandon = context.WithCancel(context.WithoutCancel(ctx))
 	return e
 }
 
@@ -91,11 +90,11 @@ func (e *engine) run() error {
 	defer e.stop()
 	defer e.unlink()
 	defer e.dialer.close()
-	defer context.AfterFunc(e.ctx, func() {
-		time.AfterFunc(e.cfg.ShutdownTimeout, func() {
-			e.cutOff(fmt.Errorf("%w: shutdown_timeout %v passed", ErrShutdown, e.cfg.ShutdownTimeout))
-		})
-	})()
+	var bound sync.WaitGroup
+	defer bound.Wait()
+	ended := make(chan struct{})
+	defer close(ended)
+	bound.Go(func() { e.bound(ended) })
 	defer e.transport.CloseIdleConnections()
 	if e.cfg.GroupID == "" {
 		e.runPartition()
@@ -103,6 +102,33 @@ func (e *engine) run() error {
 		runGroup(e.scope, e.topic, e.workOn)
 	}
 	return e.err()
+}
+
+// bound ends what the run waits for after it was asked to end: the handlers when
+// shutdown_timeout has passed or GracefulShutdown cuts them off, and everything
+// cutGrace later.
+func (e *engine) bound(ended <-chan struct{}) {
+	select {
+	case <-e.ctx.Done():
+	case <-ended:
+		return
+	}
+	timeout := time.NewTimer(e.cfg.ShutdownTimeout)
+	defer timeout.Stop()
+	select {
+	case <-timeout.C:
+		e.cutOff(fmt.Errorf("%w: shutdown_timeout %v passed", ErrShutdown, e.cfg.ShutdownTimeout))
+	case <-e.cut.Done():
+	case <-ended:
+		return
+	}
+	grace := time.NewTimer(cutGrace)
+	defer grace.Stop()
+	select {
+	case <-grace.C:
+		e.abandon()
+	case <-ended:
+	}
 }
 
 // runPartition is an assignment of one partition that nobody revokes.
@@ -210,7 +236,9 @@ func (e *engine) offsetsAt(ctx context.Context, t time.Time) (map[int]int64, err
 	}
 	times, ends := make([]kafka.OffsetRequest, n), make([]kafka.OffsetRequest, n)
 	for id := range n {
-		times[id], ends[id] = kafka.TimeOffsetOf(id, t), kafka.LastOffsetOf(id)
+		// kafka-go's TimeOffsetOf counts nanoseconds, and overflows in 2262.
+		times[id] = kafka.OffsetRequest{Partition: id, Timestamp: t.UnixMilli()}
+		ends[id] = kafka.LastOffsetOf(id)
 	}
 	offsets, err := listOffsets(ctx, e.client, e.cfg.Topic, kafka.ReadUncommitted, ends)
 	if err != nil {

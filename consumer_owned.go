@@ -3,6 +3,9 @@ package kafkax
 import (
 	"context"
 	"sync"
+	"time"
+
+	"github.com/segmentio/kafka-go"
 )
 
 // ownedWriter is a [DLQWriter] that all loops share: made by the first of them,
@@ -43,4 +46,39 @@ func (o *ownedWriter) close(ctx context.Context) error {
 		return nil
 	}
 	return shutdown(ctx)
+}
+
+// ownedReader is what Reader has made, to be closed with the consumer.
+type ownedReader struct {
+	*kafka.Reader
+	dialer *dialer // of its connections alone
+	member bool    // it has the consumer's group
+}
+
+// hasGroup says whether the reader is the group's member in the consumer's place.
+func (r *ownedReader) hasGroup() bool { return r != nil && r.member }
+
+// close closes the reader. When ctx ends first, its connections end, and with
+// them whatever kafka-go waits for; it does not wait for a goroutine that stays
+// all the same.
+func (r *ownedReader) close(ctx context.Context) error {
+	if r == nil {
+		return nil
+	}
+	defer r.dialer.close()
+	result := callUser(r.Close)
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+	}
+	r.dialer.close()
+	grace := time.NewTimer(cutGrace)
+	defer grace.Stop()
+	select {
+	case err := <-result:
+		return err
+	case <-grace.C:
+		return &ShutdownError{What: []string{"the kafka.Reader that Reader returned is still closing"}, Err: context.Cause(ctx)}
+	}
 }

@@ -88,7 +88,7 @@ type chunk struct {
 	seeks     int           // the tracker's when it was fetched; a later seek makes it stale
 	position  int64         // what comes after it in the log, past what no handler sees
 	reset     chan struct{} // not nil: nothing was fetched, the partition moves to position; closed when it has
-	release   func()        // gives its bytes back to the budget
+	memory    *holding      // of the messages that are not done with; nil for none
 
 	index int // of the next message
 	ended bool
@@ -121,6 +121,11 @@ func (c *chunk) more() bool {
 	}
 	return false
 }
+
+// letGo gives the memory of a message back that is done with; release that of all
+// that are left.
+func (c *chunk) letGo(m *kafka.Message) { c.memory.give(memorySize(m)) }
+func (c *chunk) release()               { c.memory.giveAll() }
 
 func (c *chunk) deliver(m *kafka.Message) bool {
 	p := c.partition

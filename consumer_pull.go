@@ -9,8 +9,9 @@ import (
 // FetchMessage returns the next message and commits nothing; for that there is
 // [Consumer.CommitMessages]. The first call joins the group. It blocks until
 // there is a message, ctx ends, the consumer is closed ([ErrClosed]), a loop
-// has it ([ErrBusy]), or it cannot go on (with the loops' errors). An
-// unreachable cluster is logged, counted and tried again meanwhile.
+// has it ([ErrBusy]), or it cannot go on (with the loops' errors). After such an
+// error the next call starts anew. An unreachable cluster is logged, counted and
+// tried again meanwhile.
 //
 // A rebalance waits for what was fetched and not committed: as the loops do,
 // but no longer than heartbeat_interval once a call waits for more.
@@ -24,9 +25,11 @@ func (c *Consumer) FetchMessage(ctx context.Context) (kafka.Message, error) {
 }
 
 // ReadMessage is FetchMessage for a caller that handles one message at a time:
-// when it comes back for the next one, or closes the consumer, the last is
-// handled, and is committed within commit_interval. So unlike kafka-go's it
-// delivers at least once. Several goroutines must not share it.
+// when it comes back for the next one, the last is handled, and is committed
+// within commit_interval. So unlike kafka-go's it delivers at least once. Close
+// leaves the last one uncommitted, as nobody has said that it is handled: it comes
+// again. To have it committed, call [Consumer.CommitMessages] before Close.
+// Several goroutines must not share it.
 func (c *Consumer) ReadMessage(ctx context.Context) (kafka.Message, error) {
 	p, err := c.pull(ctx)
 	if err != nil {
@@ -40,22 +43,30 @@ func (c *Consumer) ReadMessage(ctx context.Context) (kafka.Message, error) {
 // The wait is bounded by ctx and, as each request is, by some 20 s. A message
 // whose partition has been revoked since it was fetched gives an error matching
 // [ErrRevoked] and changes nothing; the others are committed all the same.
-// Committing an older message than the last does nothing.
+// Committing an older message than the last does nothing. It starts nothing: of
+// a consumer that fetched no message, none can be committed.
 func (c *Consumer) CommitMessages(ctx context.Context, msgs ...kafka.Message) error {
-	p, err := c.pull(ctx)
-	if err != nil {
-		return err
-	}
-	if c.cfg.GroupID == "" {
+	switch {
+	case ctx == nil:
+		return errNilArgument
+	case c.IsShutdown():
+		return ErrClosed
+	case c.cfg.GroupID == "":
 		return errNoGroup
-	}
-	if ctx.Err() != nil {
+	case ctx.Err() != nil:
 		return ctx.Err()
+	}
+	c.mu.Lock()
+	p, busy := c.puller, c.engine != nil || c.reader.hasGroup()
+	c.mu.Unlock()
+	if p == nil && busy {
+		return ErrBusy
 	}
 	return p.commit(ctx, msgs)
 }
 
-// pull returns the puller, made and started by the first call.
+// pull returns the puller. The first call makes and starts it, and so does the
+// first after one that could not go on and has said why.
 func (c *Consumer) pull(ctx context.Context) (*puller, error) {
 	if ctx == nil {
 		return nil, errNilArgument
@@ -65,8 +76,14 @@ func (c *Consumer) pull(ctx context.Context) (*puller, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.puller != nil {
-		return c.puller, nil
+	if p := c.puller; p != nil {
+		if !p.ended() {
+			return p, nil
+		}
+		if err := p.untold(); err != nil {
+			return nil, err
+		}
+		c.puller = nil
 	}
 	p := newPuller(&c.cfg, c.closing)
 	e := c.newEngine(context.WithoutCancel(ctx), runPlan{cfg: &c.cfg, work: p.work, chunks: p.queue})
@@ -76,6 +93,9 @@ func (c *Consumer) pull(ctx context.Context) (*puller, error) {
 		return nil, err
 	}
 	c.puller = p
-	go func() { _ = e.run() }() // GracefulShutdown waits for it; every call returns its error
+	go func() { // GracefulShutdown waits for it; the calls return its error
+		_ = e.run()
+		c.finish(e)
+	}()
 	return p, nil
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// puller hands an engine's chunks to the calls above. It lives from the first
-// of them to the consumer's end.
+// puller hands an engine's chunks to FetchMessage and ReadMessage. It lives from
+// the first of them to the consumer's end, or until the engine cannot go on.
 type puller struct {
 	cfg     *ConsumerConfig
 	engine  *engine
@@ -20,6 +20,7 @@ type puller struct {
 	chunks  chan *chunk
 	turn    chan struct{} // held by the call that is served, so waiting for it obeys a context
 	waiting atomic.Int32  // calls that wait for a message
+	told    atomic.Bool   // a call has returned why the engine ended
 	changed chan struct{} // poked when something was committed or a call waits
 
 	chunk *chunk // being delivered, by whoever has the turn
@@ -39,6 +40,24 @@ func newPuller(cfg *ConsumerConfig, closing <-chan struct{}) *puller {
 	}
 }
 
+// ended says whether the engine has.
+func (p *puller) ended() bool {
+	select {
+	case <-p.engine.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// untold is why the engine ended, unless a call has returned that already.
+func (p *puller) untold() error {
+	if p.told.Swap(true) {
+		return nil
+	}
+	return p.engine.err()
+}
+
 // queue is that of every partition.
 func (p *puller) queue() chan *chunk { return p.chunks }
 
@@ -54,9 +73,13 @@ func (p *puller) read(ctx context.Context) (kafka.Message, error) {
 	return m, err
 }
 
-// commit is CommitMessages.
+// commit is CommitMessages; a nil puller has delivered no message.
 func (p *puller) commit(ctx context.Context, msgs []kafka.Message) error {
-	claim := p.engine.claimed()
+	var claim *claim
+	if p != nil {
+		claim = p.engine.claimed()
+		defer p.poke()
+	}
 	var errs []error
 	committed := map[*partition]int64{}
 	for _, m := range msgs {
@@ -67,7 +90,6 @@ func (p *puller) commit(ctx context.Context, msgs []kafka.Message) error {
 		}
 		committed[part] = max(committed[part], m.Offset)
 	}
-	p.poke()
 	if len(committed) > 0 {
 		if err := claim.commit(ctx); err != nil {
 			if isFenced(err) && !errors.Is(err, ErrRevoked) {
@@ -119,6 +141,7 @@ func (p *puller) await(ctx context.Context) error {
 	case <-p.closing:
 		return ErrClosed
 	case <-p.engine.done:
+		p.told.Store(true)
 		if err := p.engine.err(); err != nil {
 			return err
 		}

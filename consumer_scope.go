@@ -2,6 +2,7 @@ package kafkax
 
 import (
 	"context"
+	"errors"
 
 	"github.com/segmentio/kafka-go"
 )
@@ -38,4 +39,15 @@ func (s *scope) report(partition int, err error) {
 	}
 	s.log.fail("consuming is in trouble", attrs.group(s.cfg.GroupID).err(err))
 	s.trouble(partition, err)
+}
+
+// secondTry prepares for one more try of what was refused: the credentials of
+// an old connection may have run out, or the permission been given since, so the
+// next request goes over a fresh one. It is false if that is no use.
+func (s *scope) secondTry(err error) bool {
+	if !errors.Is(withSentinel(err), ErrAuthorization) {
+		return false // a fresh connection was refused already
+	}
+	s.dialer.renew()
+	return true
 }

@@ -38,13 +38,18 @@ func (c *Consumer) SetOffset(offset int64) error {
 
 // SetOffsetAt is [Consumer.SetOffset] to the first message of each partition
 // that is not older than t, or to the end where there is none. It asks the
-// partitions' leaders, bounded by ctx.
+// partitions' leaders, bounded by ctx. A time before 1970, such as the zero
+// [time.Time], is refused.
 func (c *Consumer) SetOffsetAt(ctx context.Context, t time.Time) error {
 	if ctx == nil {
 		return errNilArgument
 	}
 	if c.IsShutdown() {
 		return ErrClosed
+	}
+	if t.UnixMilli() < 0 {
+		// Kafka's own names for the ends of the log are such times.
+		return fmt.Errorf("kafkax: SetOffsetAt(%s): a time is not before 1970; for the ends of the log there is SetOffset", t.Format(time.RFC3339))
 	}
 	offsets, err := c.offsetsAt(ctx, t)
 	if err != nil {

@@ -20,15 +20,25 @@ func (c *Consumer) Close() error {
 	return c.GracefulShutdown(ctx)
 }
 
+// consumerStopGrace is how long a stop that ran out of time still waits for what it cut
+// off to end. Everything does so within cutGrace, or a second for a dead letter
+// that is being written; what does not is code of the caller's.
+const consumerStopGrace = 3 * time.Second
+
 // GracefulShutdown stops fetching, waits for the handlers in flight, commits
 // what they handled and leaves the group. When ctx ends first, the handlers'
 // context ends with [ErrShutdown] as its cause, and half a second later nothing
-// is waited for any longer.
+// is waited for any longer. However the caller's functions behave, it returns
+// within three seconds of ctx's end.
 //
 // After it returns, no handler runs (unless it ignored its context), nothing is
 // delivered, and every call says [ErrClosed]. The error is a [ShutdownError]
 // naming what was cut off, a [DeadLetterError] for each message that could not
-// be dead-lettered, or nil. It may be called twice, and before any start.
+// be dead-lettered, or nil. It may be called twice, also while the first call
+// waits: then both wait, each cuts off when its own context ends, and the result
+// is the same. It may be called before any start.
+//
+// A handler or callback that calls it waits for itself: until ctx ends.
 func (c *Consumer) GracefulShutdown(ctx context.Context) error {
 	if ctx == nil {
 		return errNilArgument
@@ -36,34 +46,63 @@ func (c *Consumer) GracefulShutdown(ctx context.Context) error {
 	if c == nil || c.closing == nil {
 		return nil
 	}
-	c.mu.Lock()
-	if !c.closed {
-		c.closed = true
-		if c.puller != nil {
-			c.puller.markLast()
-		}
-		close(c.closing)
+	s := c.beginStop()
+	cutOff := func() { s.cutOff(fmt.Errorf("%w: %w", ErrShutdown, context.Cause(ctx))) }
+	defer context.AfterFunc(ctx, cutOff)()
+	select {
+	case <-s.done:
+		return s.err
+	case <-ctx.Done():
 	}
-	e, reader := c.engine, c.reader
-	c.reader = nil
-	c.mu.Unlock()
+	grace := time.NewTimer(consumerStopGrace)
+	defer grace.Stop()
+	select {
+	case <-s.done:
+		return s.err
+	case <-grace.C:
+		return &ShutdownError{What: []string{"the consumer's own goroutines: a callback has not returned"}, Err: context.Cause(s.cut)}
+	}
+}
+
+// consumerStop is the one stop of a consumer, which every call of
+// GracefulShutdown waits for.
+type consumerStop struct {
+	cut    context.Context         // ends when the stop may wait no longer
+	cutOff context.CancelCauseFunc // ends cut
+	done   chan struct{}           // closed when nothing is left
+	err    error                   // what was cut off; to be read after done
+}
+
+// beginStop begins the stop on the first call and returns it on every one.
+func (c *Consumer) beginStop() *consumerStop {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stop == nil {
+		s := &consumerStop{done: make(chan struct{})}
+		s.cut, s.cutOff = context.WithCancelCause(context.Background())
+		c.stop = s
+		close(c.closing)
+		go c.finishStop(s, c.engine, c.reader) // every GracefulShutdown waits for it
+	}
+	return c.stop
+}
+
+func (c *Consumer) finishStop(s *consumerStop, e *engine, reader *ownedReader) {
+	defer close(s.done)
+	defer s.cutOff(nil)
+	readerClosed := make(chan error, 1)
+	go func() { readerClosed <- reader.close(s.cut) }()
 
 	var errs []error
 	if e != nil {
 		e.stop()
-		release := context.AfterFunc(ctx, func() {
-			e.cutOff(fmt.Errorf("%w: %w", ErrShutdown, context.Cause(ctx)))
-		})
-		defer release()
+		release := context.AfterFunc(s.cut, func() { e.cutOff(context.Cause(s.cut)) })
 		<-e.done
+		release()
 		errs = append(errs, e.cutOffErrors()...)
 	}
-	errs = append(errs, c.dlq.close(ctx))
-	if reader != nil {
-		errs = append(errs, reader.Close())
-	}
+	s.err = errors.Join(append(errs, c.dlq.close(s.cut), <-readerClosed)...)
 	c.log.flush(cutGrace)
-	return errors.Join(errs...)
 }
 
 // RunWithGracefulShutdown calls run and, when ctx ends or the process gets
@@ -125,9 +164,15 @@ func runWithGracefulShutdown(ctx context.Context, timeout time.Duration, run, sh
 		case <-grace.C:
 			err = &ShutdownError{What: []string{"the function given to RunWithGracefulShutdown did not return"}, Err: ErrShutdown}
 		}
-		if errors.Is(err, context.Canceled) || errors.Is(err, ErrClosed) {
+		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrClosed) {
 			err = nil
 		}
 	}
-	return errors.Join(err, shutdownErr)
+	// What was cut off is in the errors of both, once is enough.
+	for _, one := range unjoin(shutdownErr) {
+		if !errors.Is(err, one) {
+			err = errors.Join(err, one)
+		}
+	}
+	return err
 }

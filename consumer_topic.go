@@ -30,6 +30,7 @@ func newTopicState(s *scope) *topicState {
 
 // await waits until the topic exists; false if the run ended first.
 func (t *topicState) await(ctx context.Context) bool {
+	refused := false
 	for failures := 0; ; {
 		n, err := t.count(ctx)
 		if ctx.Err() != nil {
@@ -43,7 +44,7 @@ func (t *topicState) await(ctx context.Context) bool {
 		}
 		t.settled()
 		switch {
-		case err != nil && isRefused(err):
+		case err != nil && isRefused(err) && (refused || !t.secondTry(err)):
 			t.fail(err)
 			return false
 		case err == nil:
@@ -56,6 +57,7 @@ func (t *topicState) await(ctx context.Context) bool {
 			}
 		default:
 			failures++
+			refused = isRefused(err)
 			t.report(-1, err)
 			if brokerBackoff.wait(ctx, failures) != nil {
 				return false

@@ -95,6 +95,9 @@ var (
 	// errTryEnded is of a request that was not on the wire when its try ended.
 	errTryEnded = errors.New("the try has ended")
 
+	// errNoProgress is of fetches that are answered with nothing to go on with.
+	errNoProgress = errors.New("the broker answers at once, and without a record, although there are some")
+
 	// errGoexit is of code of the caller's that ended its goroutine.
 	errGoexit = errors.New("runtime.Goexit was called")
 
@@ -448,6 +451,18 @@ func withSentinel(err error) error {
 	return err
 }
 
+// isElecting says whether what a partition or a group needs is being found, which
+// takes a moment.
+func isElecting(err error) bool {
+	code, _ := kafkaCode(err)
+	switch code {
+	case kafka.NotLeaderForPartition, kafka.LeaderNotAvailable, kafka.FencedLeaderEpoch, kafka.UnknownLeaderEpoch, kafka.OffsetNotAvailable,
+		kafka.GroupCoordinatorNotAvailable, kafka.GroupLoadInProgress, kafka.NotCoordinatorForGroup:
+		return true
+	}
+	return errors.Is(err, protocol.ErrNoLeader)
+}
+
 // isFenced says whether the group no longer takes commits of the generation.
 func isFenced(err error) bool {
 	return errors.Is(err, kafka.IllegalGeneration) ||
@@ -491,10 +506,15 @@ func kafkaCodes(err error) (codes []kafka.Error) {
 	return codes
 }
 
-// unjoin is the errors that were joined into err, or err alone.
+// unjoin is the errors that were joined into err, or err alone. A type that says
+// more than its parts is not taken apart.
 func unjoin(err error) (parts []error) {
 	walkErrors(err, func(err error) bool {
 		_, joined := err.(interface{ Unwrap() []error })
+		switch err.(type) { //nolint:errorlint // the walk takes errors apart itself
+		case *DeadLetterError, *BatchError, ProduceErrors:
+			joined = false
+		}
 		if !joined {
 			parts = append(parts, err)
 		}

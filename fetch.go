@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
-	"github.com/bi-common/kafkax/internal/budget"
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol/fetch"
 )
@@ -25,14 +25,23 @@ const (
 	maxFetchBytes = 1 << 20
 )
 
+// electionPatience is how long a partition may be without a leader, or a group
+// without its coordinator, before that is trouble: both move, and right after a
+// topic or the first group is made there is none for a moment.
+const electionPatience = 5 * time.Second
+
 // fetcher reads one partition, in order, and filters what no handler may see.
 type fetcher struct {
 	*partition
-	cfg    *ConsumerConfig
-	client *kafka.Client
-	budget *budget.Budget
-	report func(p *partition, err error) // makes a failure visible
-	share  int                           // bytes of the budget that are this partition's
+	cfg       *ConsumerConfig
+	client    *kafka.Client
+	log       *loggers
+	allowance *allowance
+	share     int // bytes that a fetch may bring
+	// report makes a failure visible.
+	report func(p *partition, err error)
+	// secondTry says whether what was refused may be tried once more.
+	secondTry func(err error) bool
 	// located is told when the start turned from a name into an offset.
 	located func(seeks int, name int64)
 
@@ -49,21 +58,35 @@ func (f *fetcher) run(ctx context.Context) error {
 	f.limit = firstFetchBytes
 	f.need = f.share
 	f.seeks = -1
+	refused := false
 	failures := 0
+	var since time.Time
 	for ctx.Err() == nil {
 		err := f.step(ctx)
-		switch {
-		case err == nil:
-			failures = 0
-		case ctx.Err() != nil:
-			// Whatever failed then, it failed because of that.
-		case isRefused(err), errors.Is(err, ErrOffsetOutOfRange):
-			return fmt.Errorf("%s: %w", at(f.topic, f.id, f.offset), err)
-		default:
-			failures++
-			f.report(f.partition, fmt.Errorf("%s: fetch: %w", at(f.topic, f.id, f.offset), err))
-			_ = brokerBackoff.wait(ctx, failures) // fails when ctx ends
+		if err == nil {
+			failures, refused = 0, false
+			continue
 		}
+		if ctx.Err() != nil {
+			return nil // Whatever failed then, it failed because of that.
+		}
+		failures++
+		if failures == 1 {
+			since = time.Now()
+		}
+		err = fmt.Errorf("%s: fetch: %w", at(f.topic, f.id, f.offset), err)
+		switch {
+		case isRefused(err) && !refused && f.secondTry(err):
+			refused = true
+			f.report(f.partition, fmt.Errorf("to be tried once more over a fresh connection: %w", err))
+		case isRefused(err), errors.Is(err, ErrOffsetOutOfRange):
+			return err
+		case isElecting(err) && time.Since(since) < electionPatience:
+			f.log.progress("a partition has no leader for now", attrsOf(f.topic, f.id).offset(f.offset).attempt(failures, 0).err(err))
+		default:
+			f.report(f.partition, err)
+		}
+		_ = brokerBackoff.wait(ctx, failures) // fails when ctx ends
 	}
 	return nil
 }
@@ -73,13 +96,14 @@ func (f *fetcher) step(ctx context.Context) error {
 	if err := f.locate(ctx); err != nil {
 		return err
 	}
-	reserved := f.need
-	if err := f.budget.Take(ctx, reserved); err != nil {
+	memory, err := f.allowance.take(ctx, f.need)
+	if err != nil {
 		return nil //nolint:nilerr // ctx ended, as run sees
 	}
-	res, err := f.fetch(ctx)
+	began := time.Now()
+	res, throttle, err := f.fetch(ctx)
 	if err != nil {
-		f.budget.Give(reserved)
+		memory.settle(0)
 		if errors.Is(err, kafka.OffsetOutOfRange) {
 			return f.outOfRange(ctx)
 		}
@@ -88,18 +112,12 @@ func (f *fetcher) step(ctx context.Context) error {
 		}
 		return err
 	}
-	d, err := decode(res, f.topic, f.id, f.offset, f.cfg.IsolationLevel, f.messages, f.limit)
+	d, err := decode(res, f.topic, f.id, f.offset, f.cfg.IsolationLevel, f.messages)
 	f.messages = len(d.messages)
 	f.adapt(d.bytes)
-	f.budget.Adjust(d.bytes - reserved)
-	c := &chunk{
-		partition: f.partition,
-		messages:  d.messages,
-		seeks:     f.seeks,
-		position:  d.next,
-		release:   func() { f.budget.Give(d.bytes) },
-	}
-	if len(c.messages) > 0 || c.position > f.offset {
+	memory.settle(d.bytes)
+	if len(d.messages) > 0 || d.next > f.offset {
+		c := &chunk{partition: f.partition, messages: d.messages, seeks: f.seeks, position: d.next, memory: memory}
 		f.offset = c.position
 		f.queued.Add(int64(len(c.messages)))
 		if !f.hand(ctx, c) {
@@ -107,10 +125,32 @@ func (f *fetcher) step(ctx context.Context) error {
 			c.release()
 			return nil
 		}
-	} else {
-		c.release()
+	} else if err == nil && throttle == 0 {
+		err = f.stalled(ctx, res, time.Since(began))
+	}
+	if throttle > 0 {
+		_ = sleep(ctx, throttle) // fails when ctx ends
 	}
 	return err
+}
+
+// stalled is called when a response brought nothing to go on with, and sees to
+// it that the next request is not made at once: a broker that answers so before
+// max_wait is over would be asked thousands of times a second.
+func (f *fetcher) stalled(ctx context.Context, res *fetch.ResponsePartition, took time.Duration) error {
+	end := res.HighWatermark
+	if f.cfg.IsolationLevel == ReadCommitted {
+		end = res.LastStableOffset
+	}
+	if took >= f.cfg.MaxWait/2 {
+		return nil
+	}
+	if end <= f.offset {
+		_ = sleep(ctx, f.cfg.MaxWait-took) // fails when ctx ends
+		return nil
+	}
+	f.limit = min(f.limit*2, max(f.share, maxFetchBytes)) // perhaps less than one batch came
+	return fmt.Errorf("%w: the log goes up to %d", errNoProgress, end)
 }
 
 // hand passes a chunk on in order; false if ctx ended first.
@@ -145,14 +185,17 @@ func (f *fetcher) locate(ctx context.Context) error {
 	return nil
 }
 
-func (f *fetcher) fetch(ctx context.Context) (*fetch.ResponsePartition, error) {
+// fetch makes one request. With a throttle the broker wants to be left alone for
+// so long.
+func (f *fetcher) fetch(ctx context.Context) (p *fetch.ResponsePartition, throttle time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.MaxWait+requestTimeout)
 	defer cancel()
 	f.stats.fetches.Add(1)
 	m, err := f.client.Transport.RoundTrip(ctx, f.client.Addr, &fetch.Request{
-		ReplicaID:      -1,
-		MaxWaitTime:    int32(f.cfg.MaxWait.Milliseconds()),
-		MinBytes:       int32(f.cfg.MinBytes),
+		ReplicaID:   -1,
+		MaxWaitTime: int32(f.cfg.MaxWait.Milliseconds()),
+		// More than is asked for never comes: the broker would wait in vain.
+		MinBytes:       int32(min(f.cfg.MinBytes, f.limit)),
 		MaxBytes:       math.MaxInt32, // one partition, whose own bound counts
 		IsolationLevel: int8(f.cfg.IsolationLevel.kafka()),
 		SessionID:      -1, // each request stands alone
@@ -172,22 +215,32 @@ func (f *fetcher) fetch(ctx context.Context) (*fetch.ResponsePartition, error) {
 		if errors.Is(err, context.DeadlineExceeded) {
 			f.stats.timeouts.Add(1)
 		}
-		return nil, err
+		return nil, 0, err
 	}
 	res, ok := m.(*fetch.Response)
-	if !ok || (res.ErrorCode == 0 && (len(res.Topics) != 1 || len(res.Topics[0].Partitions) != 1)) {
-		return nil, fmt.Errorf("broker answered a fetch of one partition with something else: %w", kafka.Unknown)
+	if !ok {
+		return nil, 0, fmt.Errorf("a fetch was answered with %T: %w", m, kafka.Unknown)
 	}
-	if res.ErrorCode != 0 {
-		return nil, kafka.Error(res.ErrorCode)
+	throttle = min(time.Duration(res.ThrottleTimeMs)*time.Millisecond, maxThrottle)
+	switch {
+	case res.ErrorCode != 0:
+		return nil, 0, kafka.Error(res.ErrorCode)
+	case throttle > 0 && len(res.Topics) == 0:
+		return &fetch.ResponsePartition{}, throttle, nil
+	case len(res.Topics) != 1 || len(res.Topics[0].Partitions) != 1:
+		return nil, 0, fmt.Errorf("a fetch of one partition was answered with something else: %w", kafka.Unknown)
 	}
-	p := &res.Topics[0].Partitions[0]
+	p = &res.Topics[0].Partitions[0]
 	if p.ErrorCode != 0 {
-		return nil, kafka.Error(p.ErrorCode)
+		return nil, 0, kafka.Error(p.ErrorCode)
 	}
 	f.highWatermark.Store(p.HighWatermark)
-	return p, nil
+	return p, throttle, nil
 }
+
+// maxThrottle is the longest that a broker's word for it is taken. Quotas are
+// of windows of some seconds.
+const maxThrottle = time.Minute
 
 // outOfRange applies offset_reset. The position moves only if the broker
 // confirms that it is in neither end of the log: an election can make a leader
@@ -216,7 +269,7 @@ func (f *fetcher) outOfRange(ctx context.Context) error {
 	f.report(f.partition, fmt.Errorf("%s: %w: the log has %d to %d; going on at %d (consumer.offset_reset=%s)",
 		at(f.topic, f.id, f.offset), ErrOffsetOutOfRange, first, last, next, f.cfg.OffsetReset))
 
-	c := &chunk{partition: f.partition, seeks: f.seeks, position: next, reset: make(chan struct{}), release: func() {}}
+	c := &chunk{partition: f.partition, seeks: f.seeks, position: next, reset: make(chan struct{})}
 	if !f.hand(ctx, c) {
 		return nil
 	}

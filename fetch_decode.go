@@ -12,13 +12,11 @@ import (
 )
 
 const (
-	// messageBytes is what a kafka.Message takes besides key, value and
-	// headers.
-	messageBytes = 160
-
-	// slabBytes is the least allocation for keys and values. A larger one would
-	// keep more alive when a handler holds on to a single message.
-	slabBytes = 64 << 10
+	// slabBytes is the largest allocation for the keys and values of many
+	// messages. A larger one would keep more alive when a handler holds on to a
+	// single message. The first of a response is smaller, as it may bring little.
+	slabBytes      = 64 << 10
+	firstSlabBytes = 1 << 10
 )
 
 // decoded is what the records of one response come to.
@@ -29,15 +27,16 @@ type decoded struct {
 }
 
 // decode copies the records of a response to a fetch at position out of
-// kafka-go's pages. The error is of records that cannot be read; what came
-// before them is there. Expected sizes the result; most is what was asked for.
-func decode(res *fetch.ResponsePartition, topic string, partition int, position int64, isolation IsolationLevel, expected, most int) (decoded, error) {
+// kafka-go's pages. The error is of records that cannot be read: what came before
+// them is there, and next is the first of them. Expected is how many messages to
+// make room for.
+func decode(res *fetch.ResponsePartition, topic string, partition int, position int64, isolation IsolationLevel, expected int) (decoded, error) {
 	d := decoder{
 		decoded:       decoded{next: position, messages: make([]kafka.Message, 0, expected)},
 		topic:         topic,
 		partition:     partition,
 		highWatermark: res.HighWatermark,
-		slabSize:      min(slabBytes, most),
+		slabSize:      firstSlabBytes,
 	}
 	if isolation == ReadCommitted {
 		d.pending = slices.SortedFunc(slices.Values(res.AbortedTransactions), func(a, b fetch.ResponseTransaction) int {
@@ -122,9 +121,11 @@ func (d *decoder) each(records protocol.RecordReader, deliver bool) error {
 		}
 		// A batch may begin before the offset that was asked for.
 		if r.Offset >= d.next {
-			d.next = r.Offset + 1
 			if deliver {
 				err = d.message(r)
+			}
+			if err == nil {
+				d.next = r.Offset + 1
 			}
 		}
 		if r.Key != nil {
@@ -159,16 +160,12 @@ func (d *decoder) message(r *protocol.Record) error {
 	if r.Time.UnixMilli() > 0 {
 		m.Time = r.Time.UTC()
 	}
-	size := messageBytes + len(key) + len(value)
 	if len(r.Headers) > 0 {
 		m.Headers = make([]kafka.Header, len(r.Headers))
-		for i, h := range r.Headers {
-			m.Headers[i] = h
-			size += 40 + len(h.Key) + len(h.Value)
-		}
+		copy(m.Headers, r.Headers)
 	}
 	d.messages = append(d.messages, m)
-	d.bytes += size
+	d.bytes += memorySize(&m)
 	return nil
 }
 
@@ -180,6 +177,7 @@ func (d *decoder) copy(b protocol.Bytes) ([]byte, error) {
 	n := b.Len()
 	if d.slab == nil || cap(d.slab)-len(d.slab) < n {
 		d.slab = make([]byte, 0, max(n, d.slabSize))
+		d.slabSize = min(2*d.slabSize, slabBytes)
 	}
 	start := len(d.slab)
 	d.slab = d.slab[:start+n]

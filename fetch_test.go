@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/bi-common/kafkax/internal/budget"
 	"github.com/segmentio/kafka-go"
@@ -38,8 +42,10 @@ func testFetcher(offset int64, isolation IsolationLevel) *fetcher {
 	return &fetcher{
 		partition: &partition{topic: "t", id: 3, tracker: newOffsetTracker(offset, -1), chunks: make(chan *chunk), stats: new(consumerStats)},
 		cfg:       &ConsumerConfig{IsolationLevel: isolation, MaxWait: time.Millisecond, OffsetReset: ResetEarliest},
-		budget:    budget.New(1 << 20),
+		log:       newLoggers(nil, nil),
+		allowance: newAllowance(budget.New(1 << 20)),
 		report:    func(*partition, error) {},
+		secondTry: func(error) bool { return false },
 		located:   func(int, int64) {},
 		share:     1 << 20,
 		offset:    offset,
@@ -140,7 +146,7 @@ func TestD10_DecodeFiltersTransactions(t *testing.T) {
 			if tt.batches != nil {
 				res.RecordSet.Records = &protocol.RecordStream{Records: tt.batches}
 			}
-			d, err := decode(res, "t", 3, tt.offset, tt.isolation, 0, 64<<10)
+			d, err := decode(res, "t", 3, tt.offset, tt.isolation, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -169,7 +175,7 @@ func TestDecodeKeepsNilApartAndBytesApart(t *testing.T) {
 	)
 	d, err := decode(&fetch.ResponsePartition{RecordSet: protocol.RecordSet{
 		Records: &protocol.RecordStream{Records: []protocol.RecordReader{&protocol.RecordBatch{Records: records}}},
-	}}, "t", 3, 0, ReadUncommitted, 0, 64<<10)
+	}}, "t", 3, 0, ReadUncommitted, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +213,7 @@ func TestDecodeKeepsWhatItCouldRead(t *testing.T) {
 	broken.Records = brokenRecords{broken.Records}
 	d, err := decode(&fetch.ResponsePartition{RecordSet: protocol.RecordSet{
 		Records: &protocol.RecordStream{Records: []protocol.RecordReader{broken, dataBatch(2, 0, -1, 2)}},
-	}}, "t", 3, 0, ReadUncommitted, 0, 64<<10)
+	}}, "t", 3, 0, ReadUncommitted, 0)
 	if err == nil || len(d.messages) != 2 || d.next != 2 {
 		t.Errorf("got %d messages, next %d, error %v; want 2, 2 and an error", len(d.messages), d.next, err)
 	}
@@ -281,7 +287,263 @@ func TestD13_FetchTimeoutAsksForLess(t *testing.T) {
 	if err := f.step(context.Background()); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("err = %v", err)
 	}
-	if f.limit != 32<<10 || f.budget.Used() != 0 || f.stats.timeouts.Load() != 1 {
-		t.Errorf("limit %d, budget used %d, timeouts %d", f.limit, f.budget.Used(), f.stats.timeouts.Load())
+	if f.limit != 32<<10 || len(f.allowance.own) != 1 || f.stats.timeouts.Load() != 1 {
+		t.Errorf("limit %d, own allowance free %d, timeouts %d", f.limit, len(f.allowance.own), f.stats.timeouts.Load())
+	}
+}
+
+// answering scripts the answers to a fetcher's requests; the last is repeated.
+type answering struct {
+	requests []fetch.RequestPartition
+	minBytes []int32
+	answers  []func() (*fetch.Response, error)
+}
+
+func (s *answering) client() *kafka.Client {
+	return &kafka.Client{Addr: kafka.TCP("b:1"), Transport: roundTripper(func(_ context.Context, req kafka.Request) (kafka.Response, error) {
+		r := req.(*fetch.Request)
+		s.requests = append(s.requests, r.Topics[0].Partitions[0])
+		s.minBytes = append(s.minBytes, r.MinBytes)
+		return s.answers[min(len(s.requests), len(s.answers))-1]()
+	})}
+}
+
+func answer(p fetch.ResponsePartition) func() (*fetch.Response, error) {
+	return func() (*fetch.Response, error) {
+		return &fetch.Response{Topics: []fetch.ResponseTopic{{Topic: "t", Partitions: []fetch.ResponsePartition{p}}}}, nil
+	}
+}
+
+// runFor lets a fetcher run for a while of virtual time, and returns what it
+// reported.
+func runFor(t *testing.T, f *fetcher, d time.Duration) (reported []error, err error) {
+	t.Helper()
+	f.report = func(_ *partition, err error) { reported = append(reported, err) }
+	f.queued.Store(0)
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	return reported, f.run(ctx)
+}
+
+// A broker, or what stands before it, that answers at once and with nothing is
+// not asked thousands of times a second. Where there is something to be had, that
+// is trouble, and more is asked for.
+func TestD13_AnswersWithoutProgressAreNoStorm(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name      string
+		isolation IsolationLevel
+		answer    fetch.ResponsePartition
+		trouble   bool
+	}{
+		{"at the end of the log", ReadUncommitted, fetch.ResponsePartition{HighWatermark: 5}, false},
+		{"before the end of the log", ReadUncommitted, fetch.ResponsePartition{HighWatermark: 9}, true},
+		{"before an open transaction", ReadCommitted, fetch.ResponsePartition{HighWatermark: 9, LastStableOffset: 5}, false},
+		{"before the last committed one", ReadCommitted, fetch.ResponsePartition{HighWatermark: 9, LastStableOffset: 9}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := testFetcher(5, tt.isolation)
+				f.cfg.MaxWait = 500 * time.Millisecond
+				script := &answering{answers: []func() (*fetch.Response, error){answer(tt.answer)}}
+				f.client = script.client()
+				reported, err := runFor(t, f, 10*time.Second)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n := len(script.requests); n > 25 {
+					t.Errorf("%d fetches in 10 s, want about one each max_wait", n)
+				}
+				last := script.requests[len(script.requests)-1].PartitionMaxBytes
+				if tt.trouble && (len(reported) == 0 || !errors.Is(reported[0], errNoProgress) || last <= firstFetchBytes) {
+					t.Errorf("reported %v, asked for %d bytes at last; want the trouble, and more bytes", reported, last)
+				}
+				if !tt.trouble && len(reported) > 0 {
+					t.Errorf("reported %v", reported)
+				}
+			})
+		})
+	}
+}
+
+// A broker that throttles says how long it wants to be left alone.
+func TestD13_ThrottleIsWaitedOut(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		said int32
+		want time.Duration
+	}{
+		{"3 s", 3000, 3 * time.Second},
+		{"longer than any quota", math.MaxInt32, maxThrottle},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := testFetcher(5, ReadUncommitted)
+				began := time.Now()
+				var next time.Duration
+				script := &answering{answers: []func() (*fetch.Response, error){
+					func() (*fetch.Response, error) { return &fetch.Response{ThrottleTimeMs: tt.said}, nil },
+					func() (*fetch.Response, error) {
+						if next == 0 {
+							next = time.Since(began)
+						}
+						return answer(fetch.ResponsePartition{HighWatermark: 5})()
+					},
+				}}
+				f.client = script.client()
+				reported, err := runFor(t, f, 2*maxThrottle)
+				if err != nil || len(reported) > 0 {
+					t.Errorf("reported %v, error %v", reported, err)
+				}
+				if next != tt.want {
+					t.Errorf("asked again after %v, want %v", next, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// Right after a topic is made, or while leaders move, a partition has no leader
+// for a moment. That is trouble only if it lasts.
+func TestD13_AnElectionIsNoTroubleUnlessItLasts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for _, lasts := range []time.Duration{electionPatience / 2, 3 * electionPatience} {
+			f := testFetcher(5, ReadUncommitted)
+			f.cfg.MaxWait = 500 * time.Millisecond
+			began := time.Now()
+			script := &answering{answers: []func() (*fetch.Response, error){func() (*fetch.Response, error) {
+				if time.Since(began) < lasts {
+					return answer(fetch.ResponsePartition{ErrorCode: int16(kafka.NotLeaderForPartition)})()
+				}
+				return answer(fetch.ResponsePartition{HighWatermark: 5})()
+			}}}
+			f.client = script.client()
+			reported, err := runFor(t, f, 2*lasts)
+			if err != nil || (len(reported) > 0) != (lasts > electionPatience) {
+				t.Errorf("without a leader for %v: reported %v, error %v", lasts, reported, err)
+			}
+		}
+	})
+}
+
+// Min_bytes beyond what is asked for would never come, and each fetch would wait
+// for max_wait.
+func TestFetchMinBytesAreAtMostWhatIsAskedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := testFetcher(0, ReadUncommitted)
+		f.cfg.MinBytes = 64 << 10
+		f.chunks = make(chan *chunk, 1000)
+		next := int64(0)
+		script := &answering{}
+		script.answers = []func() (*fetch.Response, error){func() (*fetch.Response, error) {
+			if next == 300 {
+				return answer(fetch.ResponsePartition{HighWatermark: next})()
+			}
+			batch := dataBatch(next, 0, -1, next, next+1, next+2)
+			next += 3
+			return answer(fetch.ResponsePartition{HighWatermark: 1 << 20, RecordSet: protocol.RecordSet{
+				Records: &protocol.RecordStream{Records: []protocol.RecordReader{batch}},
+			}})()
+		}}
+		f.client = script.client()
+		go func() { // lets the memory go, or nothing more is fetched
+			for c := range f.chunks {
+				c.release()
+			}
+		}()
+		defer close(f.chunks)
+		if _, err := runFor(t, f, time.Second); err != nil {
+			t.Fatal(err)
+		}
+		for i, r := range script.requests {
+			if script.minBytes[i] > r.PartitionMaxBytes {
+				t.Fatalf("fetch %d waits for %d bytes and takes %d", i, script.minBytes[i], r.PartitionMaxBytes)
+			}
+		}
+		if len(script.requests) < 100 {
+			t.Errorf("%d fetches", len(script.requests))
+		}
+	})
+}
+
+// brokenBytes is a value that cannot be read.
+type brokenBytes struct{ protocol.Bytes }
+
+func (brokenBytes) Read([]byte) (int, error) { return 0, errors.New("page is gone") }
+func (brokenBytes) Len() int                 { return 7 }
+func (brokenBytes) Close() error             { return nil }
+
+// A record whose key or value cannot be read is an error with its place, and the
+// position stays before it.
+func TestD15_RecordThatCannotBeReadIsNotPassedOver(t *testing.T) {
+	t.Parallel()
+	for _, broken := range []string{"key", "value"} {
+		t.Run(broken, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				bad := protocol.Record{Offset: 6, Value: protocol.NewBytes([]byte("v"))}
+				if broken == "key" {
+					bad.Key = brokenBytes{}
+				} else {
+					bad.Value = brokenBytes{}
+				}
+				f := testFetcher(5, ReadUncommitted)
+				f.chunks = make(chan *chunk, 10)
+				script := &answering{answers: []func() (*fetch.Response, error){func() (*fetch.Response, error) {
+					return answer(fetch.ResponsePartition{HighWatermark: 9, RecordSet: protocol.RecordSet{
+						Records: &protocol.RecordStream{Records: []protocol.RecordReader{&protocol.RecordBatch{
+							BaseOffset: 5, ProducerID: -1,
+							Records: protocol.NewRecordReader(protocol.Record{Offset: 5, Value: protocol.NewBytes([]byte("v"))}, bad,
+								protocol.Record{Offset: 7, Value: protocol.NewBytes([]byte("v"))}),
+						}}},
+					}})()
+				}}}
+				f.client = script.client()
+				reported, err := runFor(t, f, 5*time.Second)
+				if err != nil || len(reported) == 0 || !strings.HasPrefix(reported[0].Error(), "t[3]@6: ") {
+					t.Errorf("reported %v, error %v; want the place of the record", reported, err)
+				}
+				c := <-f.chunks
+				if len(c.messages) != 1 || c.position != 6 || len(f.chunks) > 0 {
+					t.Errorf("%d messages, position %d, %d more chunks; want what came before the record alone", len(c.messages), c.position, len(f.chunks))
+				}
+				if last := script.requests[len(script.requests)-1]; last.FetchOffset != 6 {
+					t.Errorf("fetches at %d, want 6", last.FetchOffset)
+				}
+			})
+		})
+	}
+}
+
+// Logs of large batches are fetched with small requests: what is asked for says
+// nothing about how much comes.
+func TestDecodeAllocatesForManyMessagesAtOnce(t *testing.T) {
+	t.Parallel()
+	const n = 1000
+	payload := make([]byte, 200)
+	records := make([]protocol.Record, n)
+	for i := range records {
+		records[i] = protocol.Record{Offset: int64(i), Value: protocol.NewBytes(payload)}
+	}
+	d, err := decode(&fetch.ResponsePartition{RecordSet: protocol.RecordSet{
+		Records: &protocol.RecordStream{Records: []protocol.RecordReader{&protocol.RecordBatch{ProducerID: -1, Records: protocol.NewRecordReader(records...)}}},
+	}}, "t", 3, 0, ReadUncommitted, n)
+	if err != nil || len(d.messages) != n {
+		t.Fatalf("%d messages, error %v", len(d.messages), err)
+	}
+	slabs := 0
+	for i := 1; i < n; i++ {
+		before, value := uintptr(unsafe.Pointer(&d.messages[i-1].Value[0])), uintptr(unsafe.Pointer(&d.messages[i].Value[0]))
+		if before+uintptr(len(payload)) != value {
+			slabs++
+		}
+	}
+	if slabs > 15 {
+		t.Errorf("%d allocations for %d values", slabs, n)
 	}
 }

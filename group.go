@@ -30,6 +30,9 @@ func runGroup(s *scope, topic *topicState, work worksOn) {
 		m := &membership{scope: s, topic: topic, work: work, dialer: s.dialer.sibling()}
 		if err := m.open(ctx); err != nil {
 			m.dialer.close()
+			if ctx.Err() != nil {
+				return
+			}
 			s.fail(fmt.Errorf("%w: %w", ErrInvalidConfig, err))
 			return
 		}
@@ -74,8 +77,8 @@ func (m *membership) open(ctx context.Context) error {
 		Logger:            m.log.infoLogger(),
 		ErrorLogger:       m.log.infoLogger(), // Next returns the same errors
 	}
-	if m.cfg.tuneGroup != nil {
-		m.cfg.tuneGroup(&cfg)
+	if err := m.tune(&cfg); err != nil {
+		return err
 	}
 	m.leading.scope, m.leading.ctx = m.scope, ctx
 	cfg.GroupBalancers = m.leading.balancers(cfg.GroupBalancers)
@@ -84,9 +87,32 @@ func (m *membership) open(ctx context.Context) error {
 	return err
 }
 
+// tune lets the caller change what kafka-go is given.
+func (m *membership) tune(cfg *kafka.ConsumerGroupConfig) error {
+	if m.cfg.tuneGroup == nil {
+		return nil
+	}
+	tuned := *cfg
+	result := callUser(func() error {
+		m.cfg.tuneGroup(&tuned)
+		return nil
+	})
+	select {
+	case err := <-result:
+		if err != nil {
+			return fmt.Errorf("the function of WithConsumerGroupConfig: %w", err)
+		}
+		*cfg = tuned
+		return nil
+	case <-m.scope.ctx.Done():
+		return ErrClosed // it has not returned, and nobody needs its result any more
+	}
+}
+
 // generations works on one assignment after the other until ctx ends or the
 // topic is gone.
 func (m *membership) generations(ctx context.Context) {
+	began, refused := time.Now(), false
 	for {
 		gen, err := m.group.Next(ctx)
 		lead := m.leading.take()
@@ -116,14 +142,21 @@ func (m *membership) generations(ctx context.Context) {
 			gen.Start(func(ended context.Context) { _ = sleep(ended, joinBackoff) })
 			err = fmt.Errorf("group %s: assign: %w", m.cfg.GroupID, m.scope.dialer.explain(lead.err))
 		}
-		if err != nil {
-			if isRefused(err) || errors.Is(err, kafka.InvalidSessionTimeout) || errors.Is(err, kafka.InvalidGroupId) {
-				m.fail(err)
-				return
-			}
+		switch {
+		case err == nil:
+		case errors.Is(err, kafka.InvalidSessionTimeout), errors.Is(err, kafka.InvalidGroupId),
+			isRefused(err) && (refused || !m.secondTry(err)):
+			m.fail(err)
+			return
+		case isElecting(err) && time.Since(began) < electionPatience:
+			m.log.progress("the group has no coordinator for now", logAttrs{}.group(m.cfg.GroupID).err(err))
+			continue
+		default:
+			refused = isRefused(err)
 			m.report(-1, err)
 			continue
 		}
+		refused = false
 
 		m.stats.rebalances.Add(1)
 		done := make(chan struct{})
@@ -140,7 +173,17 @@ func (m *membership) generations(ctx context.Context) {
 		if ctx.Err() != nil || m.topic.known() == 0 {
 			return
 		}
+		began = time.Now()
 	}
+}
+
+// secondTry is the scope's, for the group's own connections too.
+func (m *membership) secondTry(err error) bool {
+	again := m.scope.secondTry(err)
+	if again {
+		m.dialer.renew()
+	}
+	return again
 }
 
 // leaveNow tells the coordinator that this member goes, so that the others need
@@ -224,7 +267,13 @@ func (m *membership) close(ctx context.Context) {
 	case <-ended:
 	case <-abandoned.Done():
 		m.dialer.close() // a join or a silent coordinator ends with its connection
-		<-ended
+		grace := time.NewTimer(cutGrace)
+		defer grace.Stop()
+		select {
+		case <-ended:
+		case <-grace.C: // code of the caller's: a balancer that does not return
+			m.log.warn("kafka-go's member of the group has not ended", logAttrs{}.group(m.cfg.GroupID))
+		}
 	}
 }
 

@@ -52,8 +52,31 @@ func (b leaderBalancer) AssignGroups(members []kafka.GroupMember, partitions []k
 	for _, p := range partitions {
 		lead.partitions[p.Topic]++
 	}
+	assignments, err := b.assign(members, partitions)
+	if err != nil && lead.err == nil {
+		lead.err = err
+	}
 	b.leading.set(lead)
-	return b.GroupBalancer.AssignGroups(members, partitions)
+	return assignments
+}
+
+// assign calls the balancer, which may be the caller's. Without its answer nobody
+// is assigned anything, and the group joins anew.
+func (b leaderBalancer) assign(members []kafka.GroupMember, partitions []kafka.Partition) (kafka.GroupMemberAssignments, error) {
+	answer := make(chan kafka.GroupMemberAssignments, 1)
+	result := callUser(func() error {
+		answer <- b.GroupBalancer.AssignGroups(members, partitions)
+		return nil
+	})
+	select {
+	case err := <-result:
+		if err != nil {
+			return nil, fmt.Errorf("balancer %s: %w", b.ProtocolName(), err)
+		}
+		return <-answer, nil
+	case <-b.leading.ctx.Done():
+		return nil, ErrClosed
+	}
 }
 
 func (l *leadership) topics() []string { return slices.Collect(maps.Keys(l.partitions)) }

@@ -35,11 +35,18 @@ func New(size int) *Budget { return &Budget{size: size} }
 // than the whole budget is granted when nothing else is taken: it must pass too.
 // Without bytes, the error is the context's cause or ErrClosed.
 func (b *Budget) Take(ctx context.Context, n int) error {
+	_, err := b.TakeOr(ctx, n, nil)
+	return err
+}
+
+// TakeOr is Take for who can also do with something else: it takes n bytes, or
+// what comes over the channel instead, and then instead is true.
+func (b *Budget) TakeOr(ctx context.Context, n int, other <-chan struct{}) (instead bool, err error) {
 	c := &claim{bytes: n, settled: make(chan struct{})}
 	b.mu.Lock()
 	if b.closed {
 		b.mu.Unlock()
-		return ErrClosed
+		return false, ErrClosed
 	}
 	b.waiting = append(b.waiting, c)
 	b.grant()
@@ -47,24 +54,27 @@ func (b *Budget) Take(ctx context.Context, n int) error {
 
 	select {
 	case <-c.settled:
+	case <-other:
+		instead = true
 	case <-ctx.Done():
+		err = context.Cause(ctx)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if ctx.Err() == nil {
-		if c.granted {
-			return nil
+	if !instead && err == nil {
+		if !c.granted {
+			err = ErrClosed
 		}
-		return ErrClosed
+		return false, err
 	}
-	// The context ended, perhaps at the moment of the grant.
+	// The bytes may have been granted at the same moment.
 	if c.granted {
 		b.used -= n
 	} else {
 		b.waiting = slices.DeleteFunc(b.waiting, func(other *claim) bool { return other == c })
 	}
 	b.grant()
-	return context.Cause(ctx)
+	return instead, err
 }
 
 // grant serves who waits, as far as there is room. It needs mu.

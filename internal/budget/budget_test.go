@@ -94,3 +94,33 @@ func TestCloseEndsEveryWait(t *testing.T) {
 		}
 	})
 }
+
+func TestTakeOrSomethingElse(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := budget.New(100)
+		if err := b.Take(t.Context(), 90); err != nil {
+			t.Fatal(err)
+		}
+		other, done := make(chan struct{}), make(chan bool)
+		take := func() {
+			instead, err := b.TakeOr(t.Context(), 60, other)
+			if err != nil {
+				t.Error(err)
+			}
+			done <- instead
+		}
+		go take()
+		synctest.Wait()
+		other <- struct{}{}
+		if instead := <-done; !instead || b.Used() != 90 {
+			t.Errorf("instead is %v with %d bytes taken, want true with the 90 of before", instead, b.Used())
+		}
+		go take()
+		synctest.Wait()
+		b.Give(90)
+		if instead := <-done; instead || b.Used() != 60 {
+			t.Errorf("instead is %v with %d bytes taken, want false with 60", instead, b.Used())
+		}
+	})
+}
