@@ -68,7 +68,7 @@ func (f *fetcher) run(ctx context.Context) error {
 			continue
 		}
 		if ctx.Err() != nil {
-			return nil // Whatever failed then, it failed because of that.
+			return nil //nolint:nilerr // whatever failed then, it failed because of that
 		}
 		failures++
 		if failures == 1 {
