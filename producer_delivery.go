@@ -9,7 +9,6 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
@@ -27,15 +26,10 @@ import (
 // context counts as well: the Writer makes one that ends after its WriteTimeout,
 // which therefore has to be longer.
 type delivery struct {
-	cfg     ProducerConfig
-	log     *loggers
-	explain func(error) error
-	routes  routes
+	requests
+	routes routes
 
 	retries atomic.Int64 // rounds of a batch after its first
-
-	life context.Context // ends with close
-	end  context.CancelCauseFunc
 
 	mu       sync.RWMutex
 	sessions map[partitionID]*producerSession
@@ -56,10 +50,9 @@ func newDeliveryOver(cfg ProducerConfig, connect func(topics ...string) transpor
 ) *delivery {
 	life, end := context.WithCancelCause(context.Background())
 	return &delivery{
-		cfg: cfg, log: log, explain: explain,
+		requests: requests{cfg: cfg, log: log, explain: explain, life: life, end: end},
 		routes:   routes{connect: connect, byTopic: make(map[string]*route)},
 		sessions: make(map[partitionID]*producerSession),
-		life:     life, end: end,
 	}
 }
 
@@ -82,7 +75,12 @@ func (d *delivery) RoundTrip(ctx context.Context, addr net.Addr, req kafka.Reque
 		}
 	case *metadata.Request:
 		if len(req.TopicNames) == 1 {
-			return d.lookup(ctx, addr, req)
+			r, err := d.routes.acquire(req.TopicNames[0])
+			if err != nil {
+				return nil, err
+			}
+			defer d.routes.release(r)
+			return d.lookup(ctx, r, addr, req)
 		}
 	}
 	r, err := d.routes.acquire("")
@@ -277,19 +275,6 @@ func giveUp(s *producerSession, b *batch, why error) error {
 	return b.undelivered(why)
 }
 
-// once is a single request. It always has a deadline: without one
-// kafka.Transport waits for a silent broker for ever, even after ctx ended.
-func (d *delivery) once(ctx context.Context, t kafka.RoundTripper, addr net.Addr, req kafka.Request, timeout time.Duration,
-) (kafka.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	res, err := t.RoundTrip(ctx, addr, req)
-	if err != nil {
-		err = d.explain(err)
-	}
-	return res, err
-}
-
 func (d *delivery) session(topic string, partition int32) *producerSession {
 	id := partitionID{topic, partition}
 	d.mu.RLock()
@@ -305,26 +290,4 @@ func (d *delivery) session(topic string, partition int32) *producerSession {
 		d.sessions[id] = s
 	}
 	return s
-}
-
-// bound ends with the caller's context, with the delivery timeout, or with
-// close; context.Cause says with which.
-func (d *delivery) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, end := context.WithCancelCause(ctx)
-	unlink := context.AfterFunc(d.life, func() { end(ErrClosed) })
-	ctx, cancel := context.WithTimeoutCause(ctx, d.cfg.DeliveryTimeout, errDeliveryTimeout)
-	return ctx, func() {
-		unlink()
-		cancel()
-		end(nil)
-	}
-}
-
-// ending says why ctx ended, and what was wrong until then.
-func ending(ctx context.Context, last error) error {
-	cause := context.Cause(ctx)
-	if last == nil || errors.Is(last, ctx.Err()) {
-		return cause
-	}
-	return fmt.Errorf("%w, and before: %w", cause, last)
 }
