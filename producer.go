@@ -1,7 +1,6 @@
 package kafkax
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -35,6 +34,7 @@ type Producer struct {
 	sender   *sender       // nil in a zero Producer
 	stop     *stopping
 	stats    producerStats
+	tuned    *loggers // of a Writer that the caller changed; else nil
 
 	disconnect func() // closes every connection, once
 }
@@ -79,20 +79,48 @@ func newProducer(cfg ProducerConfig, log *loggers) (*Producer, error) {
 		p.dialer.close()
 	})
 
-	w := newWriter(cfg, d.addr(), p.delivery, log)
+	p.plain = newWriter(cfg, d.addr(), p.delivery, log)
 	if cfg.tuneWriter != nil {
-		cfg.tuneWriter(w)
-		cfg.Topic, cfg.Async, cfg.BatchBytes = w.Topic, w.Async, cmp.Or(int(w.BatchBytes), cfg.BatchBytes)
+		if err := tune(p.plain, cfg.tuneWriter); err != nil {
+			p.disconnect()
+			return nil, err
+		}
+		cfg.Topic, cfg.Async, cfg.BatchBytes = p.plain.Topic, p.plain.Async, int(p.plain.BatchBytes)
 	}
 	p.cfg = cfg
-	buffer := budget.New(asyncBytes)
-	outcomes := &outcomes{async: cfg.Async, completion: w.Completion, buffer: buffer, stop: p.stop, log: log}
-	w.Completion = outcomes.notify
-	outcomes.writer = sendingWriter(w, outcomes.complete)
-	p.plain = w
-	p.sender = &sender{cfg: cfg, writer: outcomes.writer, buffer: buffer, stop: p.stop}
-	outcomes.writer.Stats() // The first snapshot's minima are always 0.
+	p.assemble()
 	return p, nil
+}
+
+// assemble makes what sends, with the settings of the plain Writer. What the
+// caller changed in those is the caller's code, and is called with care.
+func (p *Producer) assemble() {
+	w, rt := p.plain, p.plain.Transport
+	buffer := budget.New(asyncBytes)
+	outcomes := &outcomes{async: p.cfg.Async, completion: w.Completion, buffer: buffer, stop: p.stop, log: p.log}
+	if rt == nil {
+		rt = kafka.DefaultTransport // as kafka-go does
+	}
+	if rt != kafka.RoundTripper(p.delivery) {
+		rt = tunedTransport{next: rt, bound: p.delivery.bound}
+	}
+	w.Completion = outcomes.notify
+	outcomes.writer = sendingWriter(w, rt, outcomes.complete)
+	if p.cfg.tuneWriter != nil {
+		p.tuned = tunedLoggers(w)
+		outcomes.writer.Logger, outcomes.writer.ErrorLogger = p.tuned.infoLogger(), p.tuned.errorLogger()
+	}
+	p.sender = &sender{
+		cfg:      p.cfg,
+		writer:   outcomes.writer,
+		topics:   rt,
+		create:   w.AllowAutoTopicCreation,
+		balancer: newChooser(w.Balancer),
+		buffer:   buffer,
+		stop:     p.stop,
+		bound:    p.delivery.bound,
+	}
+	outcomes.writer.Stats() // The first snapshot's minima are always 0.
 }
 
 // WriteMessages sends messages: each to its own Topic, or to producer.topic if
@@ -250,7 +278,9 @@ func (p *Producer) GracefulShutdown(ctx context.Context) error {
 		return nil
 	}
 	p.stop.begin(p.sender.buffer.Close, p.flush)
-	return p.stop.wait(ctx, p.disconnect)
+	err := p.stop.wait(ctx, p.disconnect)
+	p.flushLogs(ctx)
+	return err
 }
 
 // flush gives all that was accepted its outcome, when no more is accepted and
@@ -261,7 +291,19 @@ func (p *Producer) flush() {
 	_ = p.sender.writer.Close() // Neither has an error to return.
 	_ = p.plain.Close()
 	p.disconnect()
-	p.log.flush(stopGrace)
+}
+
+// flushLogs lets the loggers write their last lines. One that does not return
+// is no reason to say that the stop failed.
+func (p *Producer) flushLogs(ctx context.Context) {
+	bound := stopGrace
+	if ctx.Err() != nil {
+		bound = loggerPatience
+	}
+	if p.tuned != nil {
+		p.tuned.flush(bound) // It writes to the other, unless the caller replaced that too.
+	}
+	p.log.flush(bound)
 }
 
 func (p *Producer) made() bool { return p != nil && p.sender != nil }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/bi-common/kafkax/internal/budget"
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/metadata"
 )
 
 // asyncBytes bounds what async mode buffers. Java: buffer.memory.
@@ -16,10 +18,16 @@ const asyncBytes = 32 << 20
 
 // sender is the way of a call's messages to the Writer.
 type sender struct {
-	cfg    ProducerConfig
-	writer *kafka.Writer
-	buffer *budget.Budget // what async mode may hold
-	stop   *stopping
+	cfg      ProducerConfig
+	writer   *kafka.Writer
+	topics   kafka.RoundTripper // finds out how many partitions a topic has
+	create   bool               // what topics are missing then
+	balancer *chooser
+	buffer   *budget.Budget // what async mode may hold
+	stop     *stopping
+
+	// bound ends with ctx, with the delivery timeout, or when a stop is cut off.
+	bound func(ctx context.Context) (context.Context, context.CancelFunc)
 }
 
 // write is [Producer.WriteMessages].
@@ -77,6 +85,9 @@ func (s *sender) handOver(ctx context.Context, call *send) {
 }
 
 func (s *sender) handOverTopic(ctx context.Context, msgs []kafka.Message) {
+	if msgs = s.place(ctx, msgs); len(msgs) == 0 {
+		return
+	}
 	if s.cfg.Async {
 		err := s.buffer.Take(ctx, sizeOf(msgs))
 		if errors.Is(err, budget.ErrClosed) {
@@ -85,7 +96,7 @@ func (s *sender) handOverTopic(ctx context.Context, msgs []kafka.Message) {
 			err = ctx.Err()
 		}
 		if err != nil {
-			settle(msgs, notSent, err)
+			s.fail(ctx, msgs, err)
 			return
 		}
 	}
@@ -97,6 +108,53 @@ func (s *sender) handOverTopic(ctx context.Context, msgs []kafka.Message) {
 	if s.cfg.Async {
 		s.buffer.Give(sizeOf(msgs))
 	}
+	s.fail(ctx, msgs, err)
+}
+
+// place chooses a partition for each message of one topic, and returns those
+// that have one.
+func (s *sender) place(ctx context.Context, msgs []kafka.Message) []kafka.Message {
+	bounded, cancel := s.bound(ctx)
+	defer cancel()
+	n, err := s.partitions(bounded, msgs[0].Topic)
+	if err != nil {
+		s.fail(ctx, msgs, err)
+		return nil
+	}
+	errs := s.balancer.choose(bounded, msgs, n)
+	if errs == nil {
+		return msgs
+	}
+	placed := make([]kafka.Message, 0, len(msgs))
+	for i, err := range errs {
+		if err != nil {
+			s.fail(ctx, msgs[i:i+1], err)
+		} else {
+			placed = append(placed, msgs[i])
+		}
+	}
+	return placed
+}
+
+func (s *sender) partitions(ctx context.Context, topic string) (int, error) {
+	res, err := s.topics.RoundTrip(ctx, s.writer.Addr, &metadata.Request{
+		TopicNames:             []string{topic},
+		AllowAutoTopicCreation: s.create,
+	})
+	if err != nil {
+		return 0, err
+	}
+	if code := topicCode(res, topic); code != 0 {
+		return 0, brokerError(int16(code))
+	}
+	topics := res.(*metadata.Response).Topics
+	at := slices.IndexFunc(topics, func(t metadata.ResponseTopic) bool { return t.Name == topic })
+	return len(topics[at].Partitions), nil
+}
+
+// fail is the end of messages that were not sent. Those that a context ended
+// say so.
+func (s *sender) fail(ctx context.Context, msgs []kafka.Message, err error) {
 	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
 		err = fmt.Errorf("%w: %w", ended, err)
 	}

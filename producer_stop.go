@@ -11,8 +11,9 @@ import (
 )
 
 // stopGrace is how long a stop that ran out of time still waits for what it cut
-// off to fail. Everything does so at once, a stuck completion callback apart.
-const stopGrace = time.Second
+// off to fail. Everything does so at once, code of the caller's apart. With the
+// wait for the log it is less than a second.
+const stopGrace = 800 * time.Millisecond
 
 // stopping is the end of a Producer: who may still come in, what a stop waits
 // for, and what it cost.
