@@ -26,15 +26,16 @@ import (
 // [ErrOutcomeUnknown]; with the context it matches the context's error too. A
 // message without [ErrOutcomeUnknown] was not stored.
 type Producer struct {
-	cfg      ProducerConfig
-	log      *loggers
-	dialer   *dialer
-	delivery *delivery
-	plain    *kafka.Writer // what Writer returns
-	sender   *sender       // nil in a zero Producer
-	stop     *stopping
-	stats    producerStats
-	tuned    *loggers // of a Writer that the caller changed; else nil
+	cfg       ProducerConfig
+	log       *loggers
+	dialer    *dialer
+	delivery  *delivery
+	plain     *kafka.Writer // what Writer returns
+	sender    *sender       // nil in a zero Producer
+	stop      *stopping
+	stats     producerStats
+	callbacks *callbacks // nil without a completion callback
+	tuned     *loggers   // of a Writer that the caller changed; else nil
 
 	disconnect func() // closes every connection, once
 }
@@ -97,28 +98,34 @@ func newProducer(cfg ProducerConfig, log *loggers) (*Producer, error) {
 func (p *Producer) assemble() {
 	w, rt := p.plain, p.plain.Transport
 	buffer := budget.New(asyncBytes)
-	outcomes := &outcomes{async: p.cfg.Async, completion: w.Completion, buffer: buffer, stop: p.stop, log: p.log}
+	outcomes := &outcomes{async: p.cfg.Async, buffer: buffer, stop: p.stop, log: p.log}
+	if w.Completion != nil {
+		p.callbacks = newCallbacks(w.Completion, p.log, p.stop.gone)
+		p.stop.untold = p.callbacks.untold
+		outcomes.callbacks = p.callbacks
+	}
 	if rt == nil {
 		rt = kafka.DefaultTransport // as kafka-go does
 	}
 	if rt != kafka.RoundTripper(p.delivery) {
 		rt = tunedTransport{next: rt, bound: p.delivery.bound}
 	}
-	w.Completion = outcomes.notify
+	w.Completion = outcomes.completePlain
 	outcomes.writer = sendingWriter(w, rt, outcomes.complete)
 	if p.cfg.tuneWriter != nil {
 		p.tuned = tunedLoggers(w)
 		outcomes.writer.Logger, outcomes.writer.ErrorLogger = p.tuned.infoLogger(), p.tuned.errorLogger()
 	}
 	p.sender = &sender{
-		cfg:      p.cfg,
-		writer:   outcomes.writer,
-		topics:   rt,
-		create:   w.AllowAutoTopicCreation,
-		balancer: newChooser(w.Balancer),
-		buffer:   buffer,
-		stop:     p.stop,
-		bound:    p.delivery.bound,
+		cfg:       p.cfg,
+		writer:    outcomes.writer,
+		topics:    rt,
+		create:    w.AllowAutoTopicCreation,
+		balancer:  newChooser(w.Balancer),
+		callbacks: p.callbacks,
+		buffer:    buffer,
+		stop:      p.stop,
+		bound:     p.delivery.bound,
 	}
 	outcomes.writer.Stats() // The first snapshot's minima are always 0.
 }
@@ -135,9 +142,10 @@ func (p *Producer) assemble() {
 // fails alone.
 //
 // In async mode it returns once the messages are buffered. It then blocks only
-// for a first look-up of the topic, and while 32 MiB wait to be sent; ctx bounds
-// that and not the sending. What fails later goes to the completion callback,
-// or to the error logger if there is none.
+// for a first look-up of the topic, while 32 MiB wait to be sent, and for a
+// partition whose completion callback lags behind; ctx bounds that and not the
+// sending. What fails later goes to the completion callback, or to the error
+// logger if there is none.
 //
 // Keys, values and headers may be reused when it returns, whatever it returns.
 func (p *Producer) WriteMessages(ctx context.Context, msgs ...kafka.Message) error {
@@ -254,7 +262,8 @@ func (p *Producer) Writer() *kafka.Writer {
 // shutdown_timeout and a second; then it returns a [ShutdownError] that says
 // what was cut off. Twice is safe, and so is Close while others send.
 //
-// It must not be called from a completion callback, which it waits for.
+// Called from a completion callback, for which it waits, it blocks for all of
+// that time.
 func (p *Producer) Close() error {
 	if !p.made() {
 		return nil
@@ -290,6 +299,9 @@ func (p *Producer) GracefulShutdown(ctx context.Context) error {
 func (p *Producer) flush() {
 	_ = p.sender.writer.Close() // Neither has an error to return.
 	_ = p.plain.Close()
+	if p.callbacks != nil {
+		p.callbacks.wait()
+	}
 	p.disconnect()
 }
 
@@ -298,7 +310,7 @@ func (p *Producer) flush() {
 func (p *Producer) flushLogs(ctx context.Context) {
 	bound := stopGrace
 	if ctx.Err() != nil {
-		bound = loggerPatience
+		bound = lastGrace
 	}
 	if p.tuned != nil {
 		p.tuned.flush(bound) // It writes to the other, unless the caller replaced that too.

@@ -35,11 +35,6 @@ type delivery struct {
 	sessions map[partitionID]*producerSession
 }
 
-type partitionID struct {
-	topic     string
-	partition int32
-}
-
 func newDelivery(cfg ProducerConfig, d *dialer, log *loggers) *delivery {
 	connect := func(topics ...string) transport { return d.transport(topics...) }
 	return newDeliveryOver(cfg, connect, d.explain, log)

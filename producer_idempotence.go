@@ -39,6 +39,13 @@ type producerSession struct {
 
 const noProducer = -1
 
+type partitionID struct {
+	topic     string
+	partition int32
+}
+
+func (id partitionID) String() string { return fmt.Sprintf("%s[%d]", id.topic, id.partition) }
+
 func newProducerSession() *producerSession {
 	return &producerSession{turn: make(chan struct{}, 1), id: noProducer}
 }

@@ -3,9 +3,6 @@ package kafkax
 import (
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
-	"runtime/debug"
 
 	"github.com/bi-common/kafkax/internal/budget"
 	"github.com/segmentio/kafka-go"
@@ -14,12 +11,12 @@ import (
 // outcomes gives each message of the Writer's batches its outcome: to the call
 // that waits for it, and to the caller's callback.
 type outcomes struct {
-	async      bool
-	completion func([]kafka.Message, error) // the caller's; may be nil
-	buffer     *budget.Budget
-	stop       *stopping
-	log        *loggers
-	writer     *kafka.Writer // whose batches these are
+	async     bool
+	callbacks *callbacks // nil without a callback
+	buffer    *budget.Budget
+	stop      *stopping
+	log       *loggers
+	writer    *kafka.Writer // whose batches these are
 }
 
 // complete is the Writer's Completion: it is called with each batch, and until
@@ -30,7 +27,7 @@ func (o *outcomes) complete(msgs []kafka.Message, err error) {
 		// One record fails the whole batch, and the Writer does not tell
 		// which. Halving finds it, or the size that the topic takes.
 		half := len(msgs) / 2
-		for _, part := range [][]kafka.Message{msgs[:half], msgs[half:]} {
+		for _, part := range [][]kafka.Message{msgs[:half:half], msgs[half:]} {
 			o.complete(part, o.produce(part))
 		}
 		return
@@ -47,14 +44,14 @@ func (o *outcomes) complete(msgs []kafka.Message, err error) {
 	}
 	if err != nil {
 		err = withSentinel(unnamed(err))
-		o.stop.noteLost(placeOf(msgs), len(msgs))
-	}
-	o.notify(msgs, err)
-	for _, sl := range slots {
-		sl.settle(settled, err)
+		o.stop.noteLost(placeOf(msgs).String(), len(msgs))
 	}
 	if o.async {
-		o.buffer.Give(size)
+		o.buffer.Give(size) // What waits for the callback has a bound of its own.
+	}
+	o.notify(msgs, err, size)
+	for _, sl := range slots {
+		sl.settle(settled, err)
 	}
 }
 
@@ -93,22 +90,38 @@ func (o *outcomes) produce(msgs []kafka.Message) error {
 
 // notify hands a batch's outcome to the caller's callback. A failure that
 // nobody waits for and no callback takes is logged.
-func (o *outcomes) notify(msgs []kafka.Message, err error) {
-	if o.completion == nil {
+func (o *outcomes) notify(msgs []kafka.Message, err error, size int) {
+	switch {
+	case o.callbacks == nil:
 		if err != nil && o.async {
-			o.log.fail("messages were not acknowledged", append(attrsOf(msgs[0].Topic, msgs[0].Partition), slog.Int("messages", len(msgs))).err(err))
+			logFailure(o.log, msgs, err)
 		}
-		return
+	case o.async:
+		o.callbacks.tell(placeOf(msgs), msgs, err, size)
+	default:
+		o.callbacks.tellAndWait(placeOf(msgs), msgs, err, size)
 	}
-	defer func() {
-		if v := recover(); v != nil {
-			o.log.fail("the completion callback panicked", attrsOf(msgs[0].Topic, msgs[0].Partition).err(&PanicError{Value: v, Stack: debug.Stack()}))
-		}
-	}()
-	o.completion(msgs, err)
 }
 
-// placeOf names where a batch went.
-func placeOf(msgs []kafka.Message) string {
-	return fmt.Sprintf("%s[%d]", msgs[0].Topic, msgs[0].Partition)
+// completePlain is the Completion of the Writer that the caller may use. As
+// with kafka-go's own, its partition waits for the callback.
+func (o *outcomes) completePlain(msgs []kafka.Message, err error) {
+	if o.callbacks == nil {
+		o.notify(msgs, err, 0)
+		return
+	}
+	size := 0
+	for i := range msgs {
+		size += messageSize(&msgs[i]) + messageOverhead
+	}
+	told, _ := o.callbacks.tell(placeOf(msgs), msgs, err, size)
+	select {
+	case <-told:
+	case <-o.stop.gone:
+	}
+}
+
+// placeOf is where a batch went.
+func placeOf(msgs []kafka.Message) partitionID {
+	return partitionID{msgs[0].Topic, int32(msgs[0].Partition)}
 }

@@ -36,6 +36,8 @@ type slot struct {
 	err   error
 }
 
+func (sl *slot) place() partitionID { return partitionID{sl.topic, int32(sl.partition)} }
+
 type outcome int
 
 const (

@@ -18,13 +18,14 @@ const asyncBytes = 32 << 20
 
 // sender is the way of a call's messages to the Writer.
 type sender struct {
-	cfg      ProducerConfig
-	writer   *kafka.Writer
-	topics   kafka.RoundTripper // finds out how many partitions a topic has
-	create   bool               // what topics are missing then
-	balancer *chooser
-	buffer   *budget.Budget // what async mode may hold
-	stop     *stopping
+	cfg       ProducerConfig
+	writer    *kafka.Writer
+	topics    kafka.RoundTripper // finds out how many partitions a topic has
+	create    bool               // what topics are missing then
+	balancer  *chooser
+	callbacks *callbacks     // nil without a callback
+	buffer    *budget.Budget // what async mode may hold
+	stop      *stopping
 
 	// bound ends with ctx, with the delivery timeout, or when a stop is cut off.
 	bound func(ctx context.Context) (context.Context, context.CancelFunc)
@@ -85,7 +86,29 @@ func (s *sender) handOver(ctx context.Context, call *send) {
 }
 
 func (s *sender) handOverTopic(ctx context.Context, msgs []kafka.Message) {
-	if msgs = s.place(ctx, msgs); len(msgs) == 0 {
+	bounded, cancel := s.bound(ctx)
+	defer cancel()
+	ready, crowded := s.place(ctx, bounded, msgs), [][]kafka.Message(nil)
+	if s.callbacks != nil {
+		ready, crowded = s.callbacks.apart(ready)
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for _, msgs := range crowded {
+		wg.Go(func() {
+			if err := s.callbacks.room(bounded, msgs[0].WriterData.(*slot).place()); err != nil {
+				s.fail(ctx, msgs, err)
+				return
+			}
+			s.handOverPlaced(ctx, msgs)
+		})
+	}
+	s.handOverPlaced(ctx, ready)
+}
+
+// handOverPlaced is for messages of one topic that have a partition.
+func (s *sender) handOverPlaced(ctx context.Context, msgs []kafka.Message) {
+	if len(msgs) == 0 {
 		return
 	}
 	if s.cfg.Async {
@@ -113,9 +136,7 @@ func (s *sender) handOverTopic(ctx context.Context, msgs []kafka.Message) {
 
 // place chooses a partition for each message of one topic, and returns those
 // that have one.
-func (s *sender) place(ctx context.Context, msgs []kafka.Message) []kafka.Message {
-	bounded, cancel := s.bound(ctx)
-	defer cancel()
+func (s *sender) place(ctx, bounded context.Context, msgs []kafka.Message) []kafka.Message {
 	n, err := s.partitions(bounded, msgs[0].Topic)
 	if err != nil {
 		s.fail(ctx, msgs, err)

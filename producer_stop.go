@@ -10,10 +10,15 @@ import (
 	"time"
 )
 
-// stopGrace is how long a stop that ran out of time still waits for what it cut
-// off to fail. Everything does so at once, code of the caller's apart. With the
-// wait for the log it is less than a second.
-const stopGrace = 800 * time.Millisecond
+const (
+	// stopGrace is how long a stop that ran out of time still waits for what it
+	// cut off to fail. Everything does so at once, code of the caller's apart.
+	stopGrace = 600 * time.Millisecond
+
+	// lastGrace is for what is left when that is no longer waited for either.
+	// Both, and the wait for the log, are less than a second.
+	lastGrace = 100 * time.Millisecond
+)
 
 // stopping is the end of a Producer: who may still come in, what a stop waits
 // for, and what it cost.
@@ -22,17 +27,18 @@ type stopping struct {
 	closed bool
 	why    error          // why a stop cut off; nil if none did
 	lost   map[string]int // what failed since, by place
+	left   []string       // what the caller's callback was not told of
 
 	handovers sync.WaitGroup // calls inside Writer.WriteMessages; none begins after closed
 	flushed   chan struct{}  // closed when all that was accepted has an outcome
-	gone      chan struct{}  // closed when a stop waits no longer for an outcome
-	giveUp    func()         // closes gone, once
+	gone      chan struct{}  // closed when a stop waits no longer for the caller's code
+	goneOnce  sync.Once
+
+	untold func() []string // finds out what the callback was not told of; nil without one
 }
 
 func newStopping() *stopping {
-	s := &stopping{flushed: make(chan struct{}), gone: make(chan struct{})}
-	s.giveUp = sync.OnceFunc(func() { close(s.gone) })
-	return s
+	return &stopping{flushed: make(chan struct{}), gone: make(chan struct{})}
 }
 
 // enter begins a handover, which leave ends; it is false once closed.
@@ -84,14 +90,36 @@ func (s *stopping) wait(ctx context.Context, cut func()) error {
 	s.countLosses(ctx)
 	cut()
 
-	grace := time.NewTimer(stopGrace)
-	defer grace.Stop()
-	select {
-	case <-s.flushed:
-	case <-grace.C:
+	if !s.flushedWithin(stopGrace) {
 		s.giveUp()
+		s.flushedWithin(lastGrace)
 	}
 	return s.cutOff()
+}
+
+func (s *stopping) flushedWithin(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-s.flushed:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// giveUp ends every wait for the caller's code.
+func (s *stopping) giveUp() {
+	s.goneOnce.Do(func() {
+		close(s.gone)
+		if s.untold == nil {
+			return
+		}
+		left := s.untold()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.left = left
+	})
 }
 
 // countLosses counts what fails from now on.
@@ -113,14 +141,15 @@ func (s *stopping) cutOff() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	what := make([]string, 0, len(s.lost)+1)
+	what := make([]string, 0, len(s.lost)+len(s.left)+1)
 	for _, place := range slices.Sorted(maps.Keys(s.lost)) {
 		what = append(what, fmt.Sprintf("%s: %d message(s) not acknowledged", place, s.lost[place]))
 	}
+	what = append(what, s.left...)
 	select {
 	case <-s.flushed:
 	default:
-		what = append(what, "messages in flight: no outcome yet; a completion callback, or a WriteMessages of Writer, has not returned")
+		what = append(what, "messages in flight: no outcome yet; a WriteMessages of Writer has not returned")
 	}
 	if len(what) == 0 {
 		return nil

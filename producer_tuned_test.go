@@ -26,12 +26,14 @@ type blocker struct {
 	entered chan struct{} // closed by the first call
 	enter   func()
 	release chan struct{}
+	free    func() // lets all calls return
 }
 
 func newBlocker(t testing.TB) *blocker {
 	b := &blocker{entered: make(chan struct{}), release: make(chan struct{})}
 	b.enter = sync.OnceFunc(func() { close(b.entered) })
-	t.Cleanup(sync.OnceFunc(func() { close(b.release) }))
+	b.free = sync.OnceFunc(func() { close(b.release) })
+	t.Cleanup(b.free)
 	return b
 }
 
