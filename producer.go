@@ -125,6 +125,7 @@ func (p *Producer) assemble() {
 		callbacks: p.callbacks,
 		buffer:    buffer,
 		stop:      p.stop,
+		failures:  &p.stats.failed,
 		bound:     p.delivery.bound,
 	}
 	outcomes.writer.Stats() // The first snapshot's minima are always 0.
@@ -151,6 +152,7 @@ func (p *Producer) assemble() {
 func (p *Producer) WriteMessages(ctx context.Context, msgs ...kafka.Message) error {
 	switch {
 	case ctx == nil:
+		p.countFailed(len(msgs))
 		return errNilArgument
 	case !p.made():
 		return ErrClosed
@@ -192,6 +194,7 @@ func (p *Producer) SendJSON(ctx context.Context, key []byte, payload any) error 
 func (p *Producer) SendJSONToTopic(ctx context.Context, topic string, key []byte, payload any) error {
 	value, err := json.Marshal(payload)
 	if err != nil {
+		p.countFailed(1)
 		return fmt.Errorf("kafkax: payload of type %T as JSON: %w", payload, err)
 	}
 	return p.SendToTopic(ctx, topic, key, value)
@@ -219,8 +222,12 @@ func (p *Producer) Ping(ctx context.Context) error {
 }
 
 // Stats returns what the producer counted since it was made: counters only
-// grow, whoever else calls it. Retries are those of batches after their first
-// try; a batch that a refused record splits counts once.
+// grow, whoever else calls it. Errors are the messages that failed, whatever
+// stopped them: one for each [ProduceError], for each message of a call that
+// failed as a whole, and for each that failed later in async mode. Messages,
+// Writes and Bytes are those of batches that were sent or given up. Retries are
+// those of batches after their first try; a batch that a refused record splits
+// counts once.
 func (p *Producer) Stats() kafka.WriterStats {
 	if !p.made() {
 		return kafka.WriterStats{}
@@ -232,6 +239,13 @@ func (p *Producer) Stats() kafka.WriterStats {
 	s.MaxAttempts, s.WriteTimeout = int64(p.cfg.MaxAttempts), p.cfg.WriteTimeout
 	s.Retries = p.delivery.retries.Load()
 	return s
+}
+
+// countFailed counts messages that did not come as far as the sender.
+func (p *Producer) countFailed(n int) {
+	if p.made() {
+		p.stats.failed.Add(int64(n))
+	}
 }
 
 // Config returns a copy of the configuration in force.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/segmentio/kafka-go"
 )
@@ -16,7 +17,9 @@ const messageOverhead = 256
 // send is one call of WriteMessages.
 type send struct {
 	ready []kafka.Message // passed the checks; WriterData is the slot of each
-	done  chan struct{}   // closed when each of ready has an outcome
+	done  chan struct{}   // closed when each of ready has an outcome; nil in async mode
+
+	failures *atomic.Int64 // messages of all calls
 
 	mu      sync.Mutex
 	slots   []slot // by index in the call
@@ -34,6 +37,7 @@ type slot struct {
 	// Below: send.mu.
 	state outcome
 	err   error
+	left  bool // the call returned before there was an outcome
 }
 
 func (sl *slot) place() partitionID { return partitionID{sl.topic, int32(sl.partition)} }
@@ -46,11 +50,14 @@ const (
 	settled          // acknowledged, or err
 )
 
-func newSend(msgs []kafka.Message, cfg ProducerConfig) *send {
+func newSend(msgs []kafka.Message, cfg ProducerConfig, failures *atomic.Int64) *send {
 	s := &send{
-		ready: make([]kafka.Message, 0, len(msgs)),
-		done:  make(chan struct{}),
-		slots: make([]slot, len(msgs)),
+		ready:    make([]kafka.Message, 0, len(msgs)),
+		slots:    make([]slot, len(msgs)),
+		failures: failures,
+	}
+	if !cfg.Async {
+		s.done = make(chan struct{})
 	}
 	for i := range msgs {
 		m, sl := &msgs[i], &s.slots[i]
@@ -63,6 +70,7 @@ func newSend(msgs []kafka.Message, cfg ProducerConfig) *send {
 		}
 		if err := sl.check(cfg.BatchBytes); err != nil {
 			sl.state, sl.err = notSent, err
+			failures.Add(1)
 			continue
 		}
 		s.ready = append(s.ready, kafka.Message{
@@ -75,7 +83,7 @@ func newSend(msgs []kafka.Message, cfg ProducerConfig) *send {
 		})
 	}
 	s.pending = len(s.ready)
-	if s.pending == 0 {
+	if s.pending == 0 && s.done != nil {
 		close(s.done)
 	}
 	return s
@@ -192,7 +200,10 @@ func (sl *slot) settle(state outcome, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sl.state, sl.err = state, err
-	if s.pending--; s.pending == 0 {
+	if err != nil && !sl.left {
+		s.failures.Add(1)
+	}
+	if s.pending--; s.pending == 0 && s.done != nil {
 		close(s.done)
 	}
 }
@@ -212,6 +223,8 @@ func (s *send) refused() error {
 func (s *send) failed(left error) error {
 	return s.errors(func(sl *slot) error {
 		if sl.state == inFlight {
+			sl.left = true // Whatever comes of it, it has failed for the caller.
+			s.failures.Add(1)
 			return fmt.Errorf("%w: %w", ErrOutcomeUnknown, left)
 		}
 		return sl.err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bi-common/kafkax/internal/budget"
@@ -26,6 +27,7 @@ type sender struct {
 	callbacks *callbacks     // nil without a callback
 	buffer    *budget.Budget // what async mode may hold
 	stop      *stopping
+	failures  *atomic.Int64 // messages of all calls
 
 	// bound ends with ctx, with the delivery timeout, or when a stop is cut off.
 	bound func(ctx context.Context) (context.Context, context.CancelFunc)
@@ -34,22 +36,22 @@ type sender struct {
 // write is [Producer.WriteMessages].
 func (s *sender) write(ctx context.Context, msgs []kafka.Message) error {
 	if !s.stop.enter() {
+		s.failures.Add(int64(len(msgs)))
 		return ErrClosed
 	}
 	if err := ctx.Err(); err != nil || len(msgs) == 0 {
 		s.stop.leave()
+		s.failures.Add(int64(len(msgs)))
 		return err
+	}
+	if s.cfg.Async {
+		return s.begin(ctx, msgs).refused()
 	}
 
 	// The delivery ends what it was given. This ends what still queues behind.
 	overdue := time.NewTimer(s.patience())
 	defer overdue.Stop()
-	call := newSend(msgs, s.cfg)
-	own(call.ready) // It may return before the Writer has read them.
-	s.handOver(ctx, call)
-	if s.cfg.Async {
-		return call.refused()
-	}
+	call := s.begin(ctx, msgs)
 	select {
 	case <-call.done:
 		return call.failed(nil)
@@ -60,6 +62,14 @@ func (s *sender) write(ctx context.Context, msgs []kafka.Message) error {
 	case <-s.stop.gone:
 		return call.failed(errStopped)
 	}
+}
+
+// begin hands the messages over that can be sent.
+func (s *sender) begin(ctx context.Context, msgs []kafka.Message) *send {
+	call := newSend(msgs, s.cfg, s.failures)
+	own(call.ready) // The call may return before the Writer has read them.
+	s.handOver(ctx, call)
+	return call
 }
 
 // patience is how long a send waits: so much longer than delivery_timeout that

@@ -2,16 +2,18 @@ package kafkax
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/segmentio/kafka-go"
 )
 
-// producerStats is all that a Writer has counted so far, which starts anew each
-// time it is asked.
+// producerStats is what a Producer counts.
 type producerStats struct {
+	failed atomic.Int64 // messages
+
 	mu    sync.Mutex
-	total kafka.WriterStats
+	total kafka.WriterStats // of the Writer, which starts anew each time it is asked
 }
 
 // add takes in what the Writer has counted since the last time, and returns
@@ -24,7 +26,7 @@ func (t *producerStats) add(w *kafka.Writer) kafka.WriterStats {
 	s.Writes += was.Writes
 	s.Messages += was.Messages
 	s.Bytes += was.Bytes
-	s.Errors += was.Errors
+	s.Errors = t.failed.Load() // The Writer counts batches, and those alone that it was given.
 	s.BatchTime = addDurations(was.BatchTime, s.BatchTime)
 	s.BatchQueueTime = addDurations(was.BatchQueueTime, s.BatchQueueTime)
 	s.WriteTime = addDurations(was.WriteTime, s.WriteTime)
