@@ -109,6 +109,7 @@ func (p *Producer) assemble() {
 	}
 	if rt != kafka.RoundTripper(p.delivery) {
 		rt = tunedTransport{next: rt, bound: p.delivery.bound}
+		outcomes.foreign = true
 	}
 	w.Completion = outcomes.completePlain
 	outcomes.writer = sendingWriter(w, rt, outcomes.complete)

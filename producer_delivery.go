@@ -116,7 +116,7 @@ func (d *delivery) produce(ctx context.Context, addr net.Addr, req *produce.Requ
 				if err != nil {
 					problems = append(problems, err)
 				} else if answer.ErrorCode != 0 {
-					refused = append(refused, fmt.Errorf("%s[%d]: %w", topic.Topic, answer.Partition, brokerError(answer.ErrorCode)))
+					refused = append(refused, fmt.Errorf("%s[%d]: %w", topic.Topic, answer.Partition, answerError(answer)))
 				}
 			}
 			if len(req.Topics) == 1 && len(topic.Partitions) == 1 {
@@ -238,7 +238,7 @@ func (d *delivery) try(ctx context.Context, addr net.Addr, r *route, s *producer
 
 	v = judge(kafka.Error(answer.ErrorCode), b.inDoubt)
 	if !v.stored {
-		b.note(ctx, brokerError(answer.ErrorCode))
+		b.note(ctx, answerError(answer))
 	} else if answer.ErrorCode != 0 {
 		// Stored, nobody knows where: make every offset negative that the
 		// Writer counts up from here.

@@ -3,6 +3,7 @@ package kafkax
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/bi-common/kafkax/internal/budget"
 	"github.com/segmentio/kafka-go"
@@ -12,6 +13,7 @@ import (
 // that waits for it, and to the caller's callback.
 type outcomes struct {
 	async     bool
+	foreign   bool       // the Writer's Transport is the caller's
 	callbacks *callbacks // nil without a callback
 	buffer    *budget.Budget
 	stop      *stopping
@@ -44,6 +46,9 @@ func (o *outcomes) complete(msgs []kafka.Message, err error) {
 	}
 	if err != nil {
 		err = withSentinel(unnamed(err))
+		if o.foreign && isGuess(err) {
+			err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+		}
 		o.stop.noteLost(placeOf(msgs).String(), len(msgs))
 	}
 	if o.async {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"runtime"
 	"strings"
@@ -270,6 +271,42 @@ func TestTunedTransportThatMisbehaves(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestTunedTransportThatFailsLeavesDoubt(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		answer  func() (kafka.Response, error)
+		unknown bool
+	}{
+		{"broken_off", func() (kafka.Response, error) { return nil, io.ErrUnexpectedEOF }, true},
+		{"timed_out", func() (kafka.Response, error) { return produceAnswer(kafka.RequestTimedOut), nil }, true},
+		{"refused", func() (kafka.Response, error) { return produceAnswer(kafka.PolicyViolation), nil }, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := produceTo(t, produceCluster(t), kafkax.WithProducerWriter(func(w *kafka.Writer) {
+				next := w.Transport
+				w.Transport = roundTripper(func(req kafka.Request) (kafka.Response, error) {
+					if _, ok := req.(*produce.Request); ok {
+						return tt.answer()
+					}
+					return next.RoundTrip(context.Background(), w.Addr, req)
+				})
+			}))
+			if err := p.SendMessage(t.Context(), nil, []byte("v")); err == nil || errors.Is(err, kafkax.ErrOutcomeUnknown) != tt.unknown {
+				t.Errorf("got %v: unknown should be %t", err, tt.unknown)
+			}
+		})
+	}
+}
+
+func produceAnswer(code kafka.Error) *produce.Response {
+	return &produce.Response{Topics: []produce.ResponseTopic{{
+		Topic: "orders", Partitions: []produce.ResponsePartition{{ErrorCode: int16(code)}},
+	}}}
 }
 
 func TestTunedLoggerThatPanics(t *testing.T) {
