@@ -98,6 +98,9 @@ var (
 	// errNoProgress is of fetches that are answered with nothing to go on with.
 	errNoProgress = errors.New("the broker answers at once, and without a record, although there are some")
 
+	// errNotWritten is of a batch that was given up and is not stored.
+	errNotWritten = errors.New("not written")
+
 	// errGoexit is of code of the caller's that ended its goroutine.
 	errGoexit = errors.New("runtime.Goexit was called")
 
@@ -477,8 +480,35 @@ func isHangup(err error) bool {
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// blamesRecord says whether the same batch without some record may pass.
+// isBeforeAppend says whether a broker answers a produce request with the code
+// only ahead of the log: the batch is not stored then. Of any other it is
+// unknown, also of one that is not known yet.
+func isBeforeAppend(code kafka.Error) bool {
+	switch code {
+	case kafka.InvalidMessage, kafka.UnknownTopicOrPartition, kafka.MessageSizeTooLarge, kafka.InvalidTopic,
+		kafka.RecordListTooLarge, kafka.NotEnoughReplicas, kafka.InvalidRequiredAcks, kafka.InvalidTimestamp,
+		kafka.UnsupportedVersion, kafka.InvalidRequest, kafka.UnsupportedForMessageFormat, kafka.PolicyViolation,
+		kafka.InvalidTransactionState, kafka.UnsupportedCompressionType, kafka.InvalidRecord, kafka.ThrottlingQuotaExceeded:
+		return true
+	}
+	return refusal(code) != nil
+}
+
+// isGuess says whether nobody knows that a failed batch is not stored. The
+// delivery says so of its own; what another Transport returns tells only by the
+// broker's code.
+func isGuess(err error) bool {
+	code, answered := kafkaCode(err)
+	return !errors.Is(err, errNotWritten) && !errors.Is(err, ErrOutcomeUnknown) && !errors.Is(err, ErrClosed) &&
+		(!answered || !isBeforeAppend(code))
+}
+
+// blamesRecord says whether the same batch without some record may pass, and
+// may be sent again in parts.
 func blamesRecord(err error) bool {
+	if errors.Is(err, ErrOutcomeUnknown) {
+		return false
+	}
 	code, _ := kafkaCode(err)
 	switch code {
 	case kafka.MessageSizeTooLarge, kafka.RecordListTooLarge, kafka.InvalidRecord, kafka.InvalidTimestamp:

@@ -324,9 +324,18 @@ func WithProducerConfig(cfg ProducerConfig) ProducerOption {
 // up: with their partitions and offsets, or with the error. With async sends it
 // is the only way to learn of either.
 //
-// Default: none; failures of async sends go to the error logger. It blocks the
-// batches behind it, so it must be fast. Nil is an error matching
-// [ErrInvalidConfig]. Code only.
+// For one partition it is called with one batch after the other, in the order
+// in which their outcomes came; for several partitions at once, so it must be
+// safe for concurrent use. Nothing but the calls behind it waits for it, whatever
+// it does: a panic is logged, and it may send or close the producer. A
+// synchronous send returns when it was called, or 100ms after the outcome if it
+// has not returned by then. While 4 MiB of a partition's messages wait for it,
+// sends to that partition wait too, as long as their context and
+// delivery_timeout allow. Close waits for it within its bound; what it was not
+// told of then is in the [ShutdownError] and in the error log.
+//
+// Default: none; failures of async sends go to the error logger. Nil is an error
+// matching [ErrInvalidConfig]. Code only.
 func WithProducerCompletion(f func(messages []kafka.Message, err error)) ProducerOption {
 	return func(d *producerDraft) {
 		if d.accept("completion", "WithProducerCompletion", f) {
@@ -337,9 +346,13 @@ func WithProducerCompletion(f func(messages []kafka.Message, err error)) Produce
 
 // WithProducerWriter changes the kafka-go writer after everything else was set
 // and before the first send. What kafkax promises of delivery no longer holds
-// for what the function changes.
+// for what the function changes. A Balancer that panics, or chooses a partition
+// that does not exist, fails that message at once; while it does not return, its
+// own call waits, until the context or delivery_timeout ends it.
 //
-// Default: none. Nil is an error matching [ErrInvalidConfig]. Code only.
+// Default: none. A function that panics or has not returned after 10s, a
+// BatchSize above 1000000 and nil are errors matching [ErrInvalidConfig]. Code
+// only.
 func WithProducerWriter(f func(*kafka.Writer)) ProducerOption {
 	return func(d *producerDraft) {
 		if d.accept("writer", "WithProducerWriter", f) {

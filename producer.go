@@ -1,25 +1,13 @@
 package kafkax
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"sync"
-	"time"
 
 	"github.com/bi-common/kafkax/internal/budget"
 	"github.com/segmentio/kafka-go"
-)
-
-const (
-	// asyncBytes bounds what async mode buffers. Java: buffer.memory.
-	asyncBytes = 32 << 20
-
-	// messageOverhead is what a message costs besides its bytes, so that empty
-	// ones are bounded too.
-	messageOverhead = 256
 )
 
 // Producer sends messages over a [kafka.Writer]. It is made by [NewProducer],
@@ -38,28 +26,18 @@ const (
 // [ErrOutcomeUnknown]; with the context it matches the context's error too. A
 // message without [ErrOutcomeUnknown] was not stored.
 type Producer struct {
-	cfg        ProducerConfig
-	log        *loggers
-	dialer     *dialer
-	delivery   *delivery
-	plain      *kafka.Writer // what Writer returns
-	writer     *kafka.Writer // what sends; nil in a zero Producer
-	completion func([]kafka.Message, error)
-	buffer     *budget.Budget // what async mode may hold
+	cfg       ProducerConfig
+	log       *loggers
+	dialer    *dialer
+	delivery  *delivery
+	plain     *kafka.Writer // what Writer returns
+	sender    *sender       // nil in a zero Producer
+	stop      *stopping
+	stats     producerStats
+	callbacks *callbacks // nil without a completion callback
+	tuned     *loggers   // of a Writer that the caller changed; else nil
 
-	mu     sync.Mutex
-	closed bool
-	why    error          // why a stop cut off; nil if none did
-	lost   map[string]int // what failed since, by place
-
-	handovers  sync.WaitGroup // calls inside writer.WriteMessages; none begins after closed
-	flushed    chan struct{}  // closed when all that was accepted has an outcome
-	gone       chan struct{}  // closed when a stop waits no longer for an outcome
-	giveUp     func()         // closes gone, once
-	disconnect func()         // closes every connection, once
-
-	statsMu sync.Mutex
-	stats   kafka.WriterStats // all that the Writer has counted so far
+	disconnect func() // closes every connection, once
 }
 
 // NewProducer makes a Producer from the defaults, the configuration file, the
@@ -95,88 +73,92 @@ func newProducer(cfg ProducerConfig, log *loggers) (*Producer, error) {
 		log:      log,
 		dialer:   d,
 		delivery: newDelivery(cfg, d, log),
-		buffer:   budget.New(asyncBytes),
-		flushed:  make(chan struct{}),
-		gone:     make(chan struct{}),
+		stop:     newStopping(),
 	}
-	p.giveUp = sync.OnceFunc(func() { close(p.gone) })
 	p.disconnect = sync.OnceFunc(func() {
 		p.delivery.close()
 		p.dialer.close()
 	})
 
-	w := newWriter(cfg, d.addr(), p.delivery, log)
+	p.plain = newWriter(cfg, d.addr(), p.delivery, log)
 	if cfg.tuneWriter != nil {
-		cfg.tuneWriter(w)
-		cfg.Topic, cfg.Async, cfg.BatchBytes = w.Topic, w.Async, cmp.Or(int(w.BatchBytes), cfg.BatchBytes)
+		if err := tune(p.plain, cfg.tuneWriter); err != nil {
+			p.disconnect()
+			return nil, err
+		}
+		cfg.Topic, cfg.Async, cfg.BatchBytes = p.plain.Topic, p.plain.Async, int(p.plain.BatchBytes)
 	}
-	p.cfg, p.completion = cfg, w.Completion
-	w.Completion = p.notify
-	p.plain, p.writer = w, p.sending(w)
-	p.writer.Stats() // The first snapshot's minima are always 0.
+	p.cfg = cfg
+	p.assemble()
 	return p, nil
 }
 
-// newWriter leaves no field of kafka-go's Writer at a zero that means
-// something unsafe. Retries are the delivery's, and so are the timeouts of each
-// try: the Writer makes one attempt, which outlasts them.
-func newWriter(cfg ProducerConfig, addr net.Addr, rt kafka.RoundTripper, log *loggers) *kafka.Writer {
-	return &kafka.Writer{
-		Addr:         addr,
-		Topic:        cfg.Topic,
-		Balancer:     newBalancers(cfg.Balancer),
-		MaxAttempts:  1,
-		BatchSize:    cfg.BatchSize,
-		BatchBytes:   int64(cfg.BatchBytes),
-		BatchTimeout: cfg.BatchTimeout,
-		ReadTimeout:  cfg.ReadTimeout,
-		WriteTimeout: max(cfg.DeliveryTimeout, cfg.DeliveryTimeout+time.Minute), // The sum may overflow.
-		RequiredAcks: cfg.RequiredAcks.kafka(),
-		Async:        cfg.Async,
-		Completion:   cfg.completion,
-		Compression:  cfg.Compression.kafka(),
-		Transport:    rt,
-		Logger:       log.infoLogger(),
-		// Failures are returned, or reported by notify; kafka-go's own line
-		// for a batch that is then sent in parts would be a false alarm.
-		ErrorLogger: log.infoLogger(),
+// assemble makes what sends, with the settings of the plain Writer. What the
+// caller changed in those is the caller's code, and is called with care.
+func (p *Producer) assemble() {
+	w, rt := p.plain, p.plain.Transport
+	buffer := budget.New(asyncBytes)
+	outcomes := &outcomes{async: p.cfg.Async, buffer: buffer, stop: p.stop, log: p.log}
+	if w.Completion != nil {
+		p.callbacks = newCallbacks(w.Completion, p.log, p.stop.gone)
+		p.stop.untold = p.callbacks.untold
+		outcomes.callbacks = p.callbacks
 	}
+	if rt == nil {
+		rt = kafka.DefaultTransport // as kafka-go does
+	}
+	if rt != kafka.RoundTripper(p.delivery) {
+		rt = tunedTransport{next: rt, bound: p.delivery.bound}
+		outcomes.foreign = true
+	}
+	w.Completion = outcomes.completePlain
+	outcomes.writer = sendingWriter(w, rt, outcomes.complete)
+	if p.cfg.tuneWriter != nil {
+		p.tuned = tunedLoggers(w)
+		outcomes.writer.Logger, outcomes.writer.ErrorLogger = p.tuned.infoLogger(), p.tuned.errorLogger()
+	}
+	p.sender = &sender{
+		cfg:       p.cfg,
+		writer:    outcomes.writer,
+		topics:    rt,
+		create:    w.AllowAutoTopicCreation,
+		balancer:  newChooser(w.Balancer),
+		callbacks: p.callbacks,
+		buffer:    buffer,
+		stop:      p.stop,
+		failures:  &p.stats.failed,
+		bound:     p.delivery.bound,
+	}
+	outcomes.writer.Stats() // The first snapshot's minima are always 0.
 }
 
-// sending is w as kafkax sends with it. It is always asynchronous, and kafkax
-// waits for the outcomes itself: so it knows what was handed over when a
-// context ends, and Close can flush without meeting a waiting send inside the
-// Writer, where the two may lock each other out. It has no topic: messages
-// carry theirs, and the Writer refuses to have both.
-func (p *Producer) sending(w *kafka.Writer) *kafka.Writer {
-	balancer := w.Balancer
-	if balancer == nil {
-		balancer = new(kafka.RoundRobin)
+// WriteMessages sends messages: each to its own Topic, or to producer.topic if
+// that is empty. Partition, Offset and HighWaterMark are ignored, so a consumed
+// message can be passed on as it is.
+//
+// It blocks until every message has an outcome: at most until ctx ends, or a
+// second longer than delivery_timeout and batch_timeout together. nil means
+// that all were acknowledged as producer.required_acks says, by default by
+// every in-sync replica. Messages fail one by one, with the errors that
+// [Producer] lists; a record that is too large or that the broker refuses
+// fails alone.
+//
+// In async mode it returns once the messages are buffered. It then blocks only
+// for a first look-up of the topic, while 32 MiB wait to be sent, and for a
+// partition whose completion callback lags behind; ctx bounds that and not the
+// sending. What fails later goes to the completion callback, or to the error
+// logger if there is none.
+//
+// Keys, values and headers may be reused when it returns, whatever it returns.
+func (p *Producer) WriteMessages(ctx context.Context, msgs ...kafka.Message) error {
+	switch {
+	case ctx == nil:
+		p.countFailed(len(msgs))
+		return errNilArgument
+	case !p.made():
+		return ErrClosed
 	}
-	return &kafka.Writer{
-		Addr: w.Addr,
-		Balancer: kafka.BalancerFunc(func(msg kafka.Message, partitions ...int) int {
-			partition := balancer.Balance(msg, partitions...)
-			msg.WriterData.(*slot).partition = partition // So that a failure can name it.
-			return partition
-		}),
-		MaxAttempts:            w.MaxAttempts,
-		WriteBackoffMin:        w.WriteBackoffMin,
-		WriteBackoffMax:        w.WriteBackoffMax,
-		BatchSize:              w.BatchSize,
-		BatchBytes:             w.BatchBytes,
-		BatchTimeout:           w.BatchTimeout,
-		ReadTimeout:            w.ReadTimeout,
-		WriteTimeout:           w.WriteTimeout,
-		RequiredAcks:           w.RequiredAcks,
-		Async:                  true,
-		Completion:             p.complete,
-		Compression:            w.Compression,
-		Transport:              w.Transport,
-		Logger:                 w.Logger,
-		ErrorLogger:            w.ErrorLogger,
-		AllowAutoTopicCreation: w.AllowAutoTopicCreation,
-	}
+	return p.sender.write(ctx, msgs)
 }
 
 // SendMessage sends one message to producer.topic. A nil value is a tombstone
@@ -213,6 +195,7 @@ func (p *Producer) SendJSON(ctx context.Context, key []byte, payload any) error 
 func (p *Producer) SendJSONToTopic(ctx context.Context, topic string, key []byte, payload any) error {
 	value, err := json.Marshal(payload)
 	if err != nil {
+		p.countFailed(1)
 		return fmt.Errorf("kafkax: payload of type %T as JSON: %w", payload, err)
 	}
 	return p.SendToTopic(ctx, topic, key, value)
@@ -233,75 +216,37 @@ func (p *Producer) Ping(ctx context.Context) error {
 	switch {
 	case ctx == nil:
 		return errNilArgument
-	case p.isClosed():
+	case !p.made(), p.stop.isClosed():
 		return ErrClosed
 	}
 	return p.dialer.ping(ctx)
 }
 
 // Stats returns what the producer counted since it was made: counters only
-// grow, whoever else calls it. Retries are those of batches after their first
-// try; a batch that a refused record splits counts once.
+// grow, whoever else calls it. Errors are the messages that failed, whatever
+// stopped them: one for each [ProduceError], for each message of a call that
+// failed as a whole, and for each that failed later in async mode. Messages,
+// Writes and Bytes are those of batches that were sent or given up. Retries are
+// those of batches after their first try; a batch that a refused record splits
+// counts once.
 func (p *Producer) Stats() kafka.WriterStats {
 	if !p.made() {
 		return kafka.WriterStats{}
 	}
-	p.statsMu.Lock()
-	defer p.statsMu.Unlock()
-
-	was, s := p.stats, p.writer.Stats() // The Writer starts anew at each call.
-	s.Writes += was.Writes
-	s.Messages += was.Messages
-	s.Bytes += was.Bytes
-	s.Errors += was.Errors
-	s.BatchTime = addDurations(was.BatchTime, s.BatchTime)
-	s.BatchQueueTime = addDurations(was.BatchQueueTime, s.BatchQueueTime)
-	s.WriteTime = addDurations(was.WriteTime, s.WriteTime)
-	s.WaitTime = addDurations(was.WaitTime, s.WaitTime)
-	s.BatchSize = addSummaries(was.BatchSize, s.BatchSize)
-	s.BatchBytes = addSummaries(was.BatchBytes, s.BatchBytes)
-
+	s := p.stats.add(p.sender.writer)
 	// The Writer underneath is always asynchronous, without a topic, and
 	// retries nothing; the producer is what was configured.
 	s.Async, s.Topic, s.ClientID = p.cfg.Async, p.cfg.Topic, p.cfg.ClientID
 	s.MaxAttempts, s.WriteTimeout = int64(p.cfg.MaxAttempts), p.cfg.WriteTimeout
 	s.Retries = p.delivery.retries.Load()
-	p.stats = s
 	return s
 }
 
-func addSummaries(a, b kafka.SummaryStats) kafka.SummaryStats {
-	switch {
-	case a.Count == 0:
-		return b
-	case b.Count == 0:
-		return a
+// countFailed counts messages that did not come as far as the sender.
+func (p *Producer) countFailed(n int) {
+	if p.made() {
+		p.stats.failed.Add(int64(n))
 	}
-	s := kafka.SummaryStats{
-		Min:   min(a.Min, b.Min),
-		Max:   max(a.Max, b.Max),
-		Count: a.Count + b.Count,
-		Sum:   a.Sum + b.Sum,
-	}
-	s.Avg = s.Sum / s.Count
-	return s
-}
-
-func addDurations(a, b kafka.DurationStats) kafka.DurationStats {
-	switch {
-	case a.Count == 0:
-		return b
-	case b.Count == 0:
-		return a
-	}
-	s := kafka.DurationStats{
-		Min:   min(a.Min, b.Min),
-		Max:   max(a.Max, b.Max),
-		Count: a.Count + b.Count,
-		Sum:   a.Sum + b.Sum,
-	}
-	s.Avg = s.Sum / time.Duration(s.Count)
-	return s
 }
 
 // Config returns a copy of the configuration in force.
@@ -327,13 +272,65 @@ func (p *Producer) Writer() *kafka.Writer {
 	return p.plain
 }
 
-func (p *Producer) made() bool { return p != nil && p.writer != nil }
-
-func (p *Producer) isClosed() bool {
+// Close stops accepting messages, sends what was accepted, async messages
+// included, and closes the connections. It blocks until that is done, at most
+// shutdown_timeout and a second; then it returns a [ShutdownError] that says
+// what was cut off. Twice is safe, and so is Close while others send.
+//
+// Called from a completion callback, for which it waits, it blocks for all of
+// that time.
+func (p *Producer) Close() error {
 	if !p.made() {
-		return true
+		return nil
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.closed
+	timeout := p.cfg.ShutdownTimeout
+	ctx, cancel := context.WithTimeoutCause(context.Background(), timeout,
+		fmt.Errorf("shutdown_timeout of %s passed: %w", timeout, context.DeadlineExceeded))
+	defer cancel()
+	return p.GracefulShutdown(ctx)
 }
+
+// GracefulShutdown is [Producer.Close] with ctx as the bound in place of
+// shutdown_timeout. When ctx ends, what is in flight fails at once, and sends
+// that wait for it return: with [ErrOutcomeUnknown] where it may have reached
+// the log, else with [ErrClosed].
+func (p *Producer) GracefulShutdown(ctx context.Context) error {
+	switch {
+	case ctx == nil:
+		return errNilArgument
+	case !p.made():
+		return nil
+	}
+	p.stop.begin(p.sender.buffer.Close, p.flush)
+	err := p.stop.wait(ctx, p.disconnect)
+	p.flushLogs(ctx)
+	return err
+}
+
+// flush gives all that was accepted its outcome, when no more is accepted and
+// no handover is under way: the Writer's Close must not meet a WriteMessages,
+// as a partition that one then adds is never closed, and Close waits for it for
+// ever.
+func (p *Producer) flush() {
+	_ = p.sender.writer.Close() // Neither has an error to return.
+	_ = p.plain.Close()
+	if p.callbacks != nil {
+		p.callbacks.wait()
+	}
+	p.disconnect()
+}
+
+// flushLogs lets the loggers write their last lines. One that does not return
+// is no reason to say that the stop failed.
+func (p *Producer) flushLogs(ctx context.Context) {
+	bound := stopGrace
+	if ctx.Err() != nil {
+		bound = lastGrace
+	}
+	if p.tuned != nil {
+		p.tuned.flush(bound) // It writes to the other, unless the caller replaced that too.
+	}
+	p.log.flush(bound)
+}
+
+func (p *Producer) made() bool { return p != nil && p.sender != nil }

@@ -1,7 +1,10 @@
 package kafkax
 
 import (
+	"context"
+	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/segmentio/kafka-go"
 )
@@ -26,4 +29,102 @@ func (b *balancers) Balance(msg kafka.Message, partitions ...int) int {
 		of, _ = b.byTopic.LoadOrStore(msg.Topic, b.kind.kafka())
 	}
 	return of.(kafka.Balancer).Balance(msg, partitions...)
+}
+
+// chooser gives messages their partition.
+type chooser struct {
+	balancer kafka.Balancer
+	foreign  bool // the balancer is the caller's code
+	numbers  atomic.Pointer[[]int]
+}
+
+// newChooser takes the balancer of a Writer, which may have none.
+func newChooser(balancer kafka.Balancer) *chooser {
+	if balancer == nil {
+		return &chooser{balancer: new(kafka.RoundRobin)} // as kafka-go does
+	}
+	_, ours := balancer.(*balancers)
+	return &chooser{balancer: balancer, foreign: !ours}
+}
+
+// choose sets the partition of messages of one topic, which has n. The errors
+// are by message, and nil if there is none. ctx bounds the wait for a balancer of
+// the caller's.
+func (c *chooser) choose(ctx context.Context, msgs []kafka.Message, n int) []error {
+	if n <= 0 {
+		n = 1 // The send fails for want of a leader.
+	}
+	if c.foreign {
+		return c.ask(ctx, msgs, n)
+	}
+	partitions := c.partitions(n)
+	for i := range msgs {
+		msgs[i].WriterData.(*slot).partition = c.balancer.Balance(msgs[i], partitions...)
+	}
+	return nil
+}
+
+// partitions lists the numbers from 0 to n-1. It is one list for all calls.
+func (c *chooser) partitions(n int) []int {
+	if list := c.numbers.Load(); list != nil && len(*list) >= n {
+		return (*list)[:n:n]
+	}
+	list := numbersTo(n)
+	c.numbers.Store(&list)
+	return list
+}
+
+func numbersTo(n int) []int {
+	list := make([]int, n)
+	for i := range list {
+		list[i] = i
+	}
+	return list
+}
+
+// ask has the caller's balancer choose, away from the goroutines of kafkax. A
+// message for which it panics or ends its goroutine fails alone; one for which
+// it does not return takes those behind it along.
+func (c *chooser) ask(ctx context.Context, msgs []kafka.Message, n int) (errs []error) {
+	fail := func(i int, err error) {
+		if errs == nil {
+			errs = make([]error, len(msgs))
+		}
+		errs[i] = err
+	}
+	asked := make([]kafka.Message, len(msgs)) // as the caller made them
+	for i := range msgs {
+		asked[i] = msgs[i]
+		asked[i].WriterData = msgs[i].WriterData.(*slot).data
+	}
+	partitions, chosen := numbersTo(n), make([]int, len(msgs))
+
+	for next := 0; next < len(msgs); {
+		at := next // is the call's until it has a result
+		result := callUser(func() error {
+			for ; at < len(asked); at++ {
+				chosen[at] = c.balancer.Balance(asked[at], partitions...)
+			}
+			return nil
+		})
+		select {
+		case err := <-result:
+			for ; next < at; next++ {
+				if p := chosen[next]; p >= 0 && p < n {
+					msgs[next].WriterData.(*slot).partition = p
+				} else {
+					fail(next, fmt.Errorf("the balancer chose partition %d; the topic has 0 to %d", p, n-1))
+				}
+			}
+			if err != nil {
+				fail(next, fmt.Errorf("the balancer: %w", err))
+				next++
+			}
+		case <-ctx.Done():
+			for ; next < len(msgs); next++ {
+				fail(next, fmt.Errorf("the balancer has not returned: %w", context.Cause(ctx)))
+			}
+		}
+	}
+	return errs
 }

@@ -9,7 +9,6 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
@@ -27,23 +26,13 @@ import (
 // context counts as well: the Writer makes one that ends after its WriteTimeout,
 // which therefore has to be longer.
 type delivery struct {
-	cfg     ProducerConfig
-	log     *loggers
-	explain func(error) error
-	routes  routes
+	requests
+	routes routes
 
 	retries atomic.Int64 // rounds of a batch after its first
 
-	life context.Context // ends with close
-	end  context.CancelCauseFunc
-
 	mu       sync.RWMutex
 	sessions map[partitionID]*producerSession
-}
-
-type partitionID struct {
-	topic     string
-	partition int32
 }
 
 func newDelivery(cfg ProducerConfig, d *dialer, log *loggers) *delivery {
@@ -56,10 +45,9 @@ func newDeliveryOver(cfg ProducerConfig, connect func(topics ...string) transpor
 ) *delivery {
 	life, end := context.WithCancelCause(context.Background())
 	return &delivery{
-		cfg: cfg, log: log, explain: explain,
+		requests: requests{cfg: cfg, log: log, explain: explain, life: life, end: end},
 		routes:   routes{connect: connect, byTopic: make(map[string]*route)},
 		sessions: make(map[partitionID]*producerSession),
-		life:     life, end: end,
 	}
 }
 
@@ -82,7 +70,12 @@ func (d *delivery) RoundTrip(ctx context.Context, addr net.Addr, req kafka.Reque
 		}
 	case *metadata.Request:
 		if len(req.TopicNames) == 1 {
-			return d.lookup(ctx, addr, req)
+			r, err := d.routes.acquire(req.TopicNames[0])
+			if err != nil {
+				return nil, err
+			}
+			defer d.routes.release(r)
+			return d.lookup(ctx, r, addr, req)
 		}
 	}
 	r, err := d.routes.acquire("")
@@ -123,7 +116,7 @@ func (d *delivery) produce(ctx context.Context, addr net.Addr, req *produce.Requ
 				if err != nil {
 					problems = append(problems, err)
 				} else if answer.ErrorCode != 0 {
-					refused = append(refused, fmt.Errorf("%s[%d]: %w", topic.Topic, answer.Partition, brokerError(answer.ErrorCode)))
+					refused = append(refused, fmt.Errorf("%s[%d]: %w", topic.Topic, answer.Partition, answerError(answer)))
 				}
 			}
 			if len(req.Topics) == 1 && len(topic.Partitions) == 1 {
@@ -245,7 +238,7 @@ func (d *delivery) try(ctx context.Context, addr net.Addr, r *route, s *producer
 
 	v = judge(kafka.Error(answer.ErrorCode), b.inDoubt)
 	if !v.stored {
-		b.note(ctx, brokerError(answer.ErrorCode))
+		b.note(ctx, answerError(answer))
 	} else if answer.ErrorCode != 0 {
 		// Stored, nobody knows where: make every offset negative that the
 		// Writer counts up from here.
@@ -277,19 +270,6 @@ func giveUp(s *producerSession, b *batch, why error) error {
 	return b.undelivered(why)
 }
 
-// once is a single request. It always has a deadline: without one
-// kafka.Transport waits for a silent broker for ever, even after ctx ended.
-func (d *delivery) once(ctx context.Context, t kafka.RoundTripper, addr net.Addr, req kafka.Request, timeout time.Duration,
-) (kafka.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	res, err := t.RoundTrip(ctx, addr, req)
-	if err != nil {
-		err = d.explain(err)
-	}
-	return res, err
-}
-
 func (d *delivery) session(topic string, partition int32) *producerSession {
 	id := partitionID{topic, partition}
 	d.mu.RLock()
@@ -305,26 +285,4 @@ func (d *delivery) session(topic string, partition int32) *producerSession {
 		d.sessions[id] = s
 	}
 	return s
-}
-
-// bound ends with the caller's context, with the delivery timeout, or with
-// close; context.Cause says with which.
-func (d *delivery) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, end := context.WithCancelCause(ctx)
-	unlink := context.AfterFunc(d.life, func() { end(ErrClosed) })
-	ctx, cancel := context.WithTimeoutCause(ctx, d.cfg.DeliveryTimeout, errDeliveryTimeout)
-	return ctx, func() {
-		unlink()
-		cancel()
-		end(nil)
-	}
-}
-
-// ending says why ctx ended, and what was wrong until then.
-func ending(ctx context.Context, last error) error {
-	cause := context.Cause(ctx)
-	if last == nil || errors.Is(last, ctx.Err()) {
-		return cause
-	}
-	return fmt.Errorf("%w, and before: %w", cause, last)
 }

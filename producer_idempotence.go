@@ -39,6 +39,13 @@ type producerSession struct {
 
 const noProducer = -1
 
+type partitionID struct {
+	topic     string
+	partition int32
+}
+
+func (id partitionID) String() string { return fmt.Sprintf("%s[%d]", id.topic, id.partition) }
+
 func newProducerSession() *producerSession {
 	return &producerSession{turn: make(chan struct{}, 1), id: noProducer}
 }
@@ -116,19 +123,13 @@ func judge(code kafka.Error, inDoubt bool) verdict {
 		// ours alone, so it is given up.
 		return verdict{retry: true, session: renewSession}
 
-	case kafka.UnknownTopicOrPartition, kafka.NotEnoughReplicas, kafka.InvalidMessage, kafka.ThrottlingQuotaExceeded:
-		// All of these are found before the broker appends.
-		return verdict{retry: true}
-
-	case kafka.Unknown:
-		// Anything may have gone wrong, at any point. Like the Java client, not
-		// retried: it tends to come again.
-		return verdict{inDoubt: true}
 	}
 	// A leader that steps down while it waits for its followers answers
-	// NOT_LEADER after it appended; so the other retriable codes leave doubt.
-	retry := isRetriableCode(code)
-	return verdict{retry: retry, inDoubt: retry}
+	// NOT_LEADER after it appended, and UNKNOWN_SERVER_ERROR may come at any
+	// point, as may a code that we do not know. Like the Java client's, neither
+	// of the last two is retried: they tend to come again. UNKNOWN_TOPIC_OR_PARTITION
+	// after an append says that the topic was deleted, and the batch with it.
+	return verdict{retry: isRetriableCode(code), inDoubt: !isBeforeAppend(code)}
 }
 
 // batch is one partition's share of a produce request.
@@ -166,7 +167,7 @@ func newBatch(topic string, p *produce.RequestPartition, acks int16) (*batch, er
 	records.Version = 2
 	var buf bytes.Buffer
 	if _, err := records.WriteTo(&buf); err != nil {
-		return nil, fmt.Errorf("%s[%d]: %w", topic, p.Partition, err)
+		return nil, fmt.Errorf("%s[%d]: %w: %w", topic, p.Partition, errNotWritten, err)
 	}
 	b := &batch{topic: topic, partition: p.Partition, acks: acks, records: buf.Bytes()}
 	b.count = int32(binary.BigEndian.Uint32(b.records[countAt:]))
@@ -192,11 +193,21 @@ func (b *batch) answerIn(res kafka.Response) (answer produce.ResponsePartition, 
 	for i := range r.Topics {
 		for _, p := range r.Topics[i].Partitions {
 			if r.Topics[i].Topic == b.topic && p.Partition == b.partition {
+				p.ErrorMessage = oneLine(p.ErrorMessage)
 				return p, r.ThrottleTimeMs, nil
 			}
 		}
 	}
 	return answer, 0, errors.New("the partition is missing in the answer")
+}
+
+// answerError is the error that an answer holds, with what the broker says to it.
+func answerError(answer produce.ResponsePartition) error {
+	err := brokerError(answer.ErrorCode)
+	if answer.ErrorMessage == "" {
+		return err
+	}
+	return fmt.Errorf("%w: %s", err, answer.ErrorMessage)
 }
 
 // note keeps a try's error. That of a try cut off by the end of ctx says
@@ -210,7 +221,7 @@ func (b *batch) note(ctx context.Context, err error) {
 // undelivered is the error of a batch that is given up.
 func (b *batch) undelivered(why error) error {
 	if !b.inDoubt {
-		return fmt.Errorf("%s[%d]: not written, %d tries: %w", b.topic, b.partition, b.tries, why)
+		return fmt.Errorf("%s[%d]: %w, %d tries: %w", b.topic, b.partition, errNotWritten, b.tries, why)
 	}
 	if errors.Is(why, ErrClosed) {
 		// ErrClosed promises that nothing was sent.

@@ -368,6 +368,21 @@ func TestP9_EveryAnswer(t *testing.T) {
 			want:  want{sent: []stamp{first}, unknown: true, is: kafka.Unknown, next: bumped},
 		},
 		{
+			name:  "a code that nobody knows",
+			steps: []step{answers(9999)},
+			want:  want{sent: []stamp{first}, unknown: true, is: kafka.Error(9999), next: bumped},
+		},
+		{
+			name:  "a code that is none of a produce request",
+			steps: []step{answers(kafka.OffsetOutOfRange)},
+			want:  want{sent: []stamp{first}, unknown: true, is: kafka.OffsetOutOfRange, next: bumped},
+		},
+		{
+			name:  "compression not known",
+			steps: []step{answers(kafka.UnsupportedCompressionType)},
+			want:  want{sent: []stamp{first}, code: kafka.UnsupportedCompressionType, next: again},
+		},
+		{
 			name:  "login refused",
 			steps: []step{unsent(kafka.SASLAuthenticationFailed)},
 			want:  want{is: kafka.SASLAuthenticationFailed, next: first},
@@ -426,6 +441,32 @@ func TestP9_EveryAnswer(t *testing.T) {
 				}
 				if got := broker.stamps()[len(sent):]; !slices.Equal(got, []stamp{tt.want.next}) {
 					t.Errorf("next batch %v, want %v", got, tt.want.next)
+				}
+			})
+		})
+	}
+}
+
+func TestP9_TextOfTheBrokerIsOneLine(t *testing.T) {
+	t.Parallel()
+	says := func(code kafka.Error) step {
+		return func(ctx context.Context, s *scriptedTry) (kafka.Response, error) {
+			res, err := answers(code)(ctx, s)
+			if err == nil {
+				res.(*produce.Response).Topics[0].Partitions[0].ErrorMessage = "because\n\x1b[31m" + strings.Repeat("x", 1<<20)
+			}
+			return res, err
+		}
+	}
+	for name, code := range map[string]kafka.Error{"refused": kafka.PolicyViolation, "unknown": kafka.Unknown} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				d, _ := scriptedDelivery(t, testDeliveryConfig(), says(code))
+				answer, err := sendBatch(t.Context(), d, "a")
+				text := answer.ErrorMessage + fmt.Sprint(err)
+				if !strings.Contains(text, "because") || strings.ContainsAny(text, "\n\x1b") || len(text) > 2*maxText {
+					t.Errorf("%d bytes of text: %.100q", len(text), text)
 				}
 			})
 		})

@@ -1,29 +1,16 @@
 package kafkax
 
 import (
-	"context"
-	"fmt"
-	"log/slog"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol/metadata"
 )
 
-const (
-	// missingTopicPatience is how long a topic may be unknown before a send to
-	// it fails. A topic just made is known to every broker within a second,
-	// and what we know is at most a second old; a misspelt one will never be.
-	// Java waits for a minute (max.block.ms), kafka.Writer not at all.
-	missingTopicPatience = 5 * time.Second
-
-	// routeIdle is how long a topic's connections outlive their last use: as
-	// long as Java remembers a topic (metadata.max.idle.ms).
-	routeIdle = 5 * time.Minute
-)
+// routeIdle is how long a topic's connections outlive their last use: as long
+// as Java remembers a topic (metadata.max.idle.ms).
+const routeIdle = 5 * time.Minute
 
 // transport is what delivery needs of *kafka.Transport; tests script it.
 type transport interface {
@@ -122,63 +109,4 @@ func (rs *routes) drain() {
 		r.CloseIdleConnections()
 		delete(rs.byTopic, topic)
 	}
-}
-
-// lookup finds a topic's partitions. kafka.Writer asks before each message, so
-// a topic that is known costs little. Nothing has been sent when it fails.
-func (d *delivery) lookup(ctx context.Context, addr net.Addr, req *metadata.Request) (kafka.Response, error) {
-	topic := req.TopicNames[0]
-	r, err := d.routes.acquire(topic)
-	if err != nil {
-		return nil, err
-	}
-	defer d.routes.release(r)
-
-	if r.known.Load() && !req.AllowAutoTopicCreation {
-		res, err := r.RoundTrip(ctx, addr, req)
-		if err == nil && topicCode(res, topic) == 0 {
-			return res, nil
-		}
-	}
-
-	ctx, cancel := d.bound(ctx)
-	defer cancel()
-	var missing time.Time // since when the cluster has not had it
-	for tries := 1; ; tries++ {
-		res, err := d.once(ctx, r, addr, req, d.cfg.ReadTimeout)
-		if err == nil {
-			code := topicCode(res, topic)
-			if code == 0 {
-				r.known.Store(true)
-				return res, nil
-			}
-			if missing.IsZero() {
-				missing = time.Now()
-			}
-			err = brokerError(int16(code))
-		}
-		switch {
-		case ctx.Err() != nil:
-			return nil, fmt.Errorf("topic %q not found out: %w", topic, ending(ctx, err))
-		case !IsRetryable(err):
-			return nil, fmt.Errorf("topic %q: %w", topic, err)
-		case !missing.IsZero() && time.Since(missing) >= missingTopicPatience:
-			return nil, fmt.Errorf("topic %q: %w (for %s now; producers do not create topics)", topic, err, missingTopicPatience)
-		}
-		d.log.progress("a topic was not found out, to be retried", logAttrs{slog.String("topic", topic)}.attempt(tries, 0).err(err))
-		if deliveryBackoff.wait(ctx, tries) != nil {
-			return nil, fmt.Errorf("topic %q not found out: %w", topic, ending(ctx, err))
-		}
-	}
-}
-
-func topicCode(res kafka.Response, topic string) kafka.Error {
-	if res, ok := res.(*metadata.Response); ok {
-		for i := range res.Topics {
-			if res.Topics[i].Name == topic {
-				return kafka.Error(res.Topics[i].ErrorCode)
-			}
-		}
-	}
-	return kafka.UnknownTopicOrPartition
 }

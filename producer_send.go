@@ -2,92 +2,24 @@ package kafkax
 
 import (
 	"cmp"
-	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
-	"time"
+	"sync/atomic"
 
-	"github.com/bi-common/kafkax/internal/budget"
 	"github.com/segmentio/kafka-go"
 )
 
-// WriteMessages sends messages: each to its own Topic, or to producer.topic if
-// that is empty. Partition, Offset and HighWaterMark are ignored, so a consumed
-// message can be passed on as it is.
-//
-// It blocks until every message has an outcome: at most until ctx ends, or a
-// second longer than delivery_timeout and batch_timeout together. nil means
-// that all were acknowledged as producer.required_acks says, by default by
-// every in-sync replica. Messages fail one by one, with the errors that
-// [Producer] lists; a record that is too large or that the broker refuses
-// fails alone.
-//
-// In async mode it returns once the messages are buffered. It then blocks only
-// for a first look-up of the topic, and while 32 MiB wait to be sent; ctx bounds
-// that and not the sending. What fails later goes to the completion callback,
-// or to the error logger if there is none.
-//
-// Keys, values and headers may be reused when it returns, whatever it returns.
-func (p *Producer) WriteMessages(ctx context.Context, msgs ...kafka.Message) error {
-	if ctx == nil {
-		return errNilArgument
-	}
-	if !p.enter() {
-		return ErrClosed
-	}
-	if err := ctx.Err(); err != nil || len(msgs) == 0 {
-		p.handovers.Done()
-		return err
-	}
-
-	// The delivery ends what it was given. This ends what still queues behind.
-	overdue := time.NewTimer(p.patience())
-	defer overdue.Stop()
-	s := newSend(msgs, p.cfg)
-	own(s.ready) // It may return before the Writer has read them.
-	p.handOver(ctx, s)
-	if p.cfg.Async {
-		return s.refused()
-	}
-	select {
-	case <-s.done:
-		return s.failed(nil)
-	case <-ctx.Done():
-		return s.failed(ctx.Err())
-	case <-overdue.C:
-		return s.failed(errDeliveryTimeout)
-	case <-p.gone:
-		return s.failed(errStopped)
-	}
-}
-
-// patience is how long a send waits: so much longer than delivery_timeout that
-// a batch which is tried all the time still gets its own, better error.
-func (p *Producer) patience() time.Duration {
-	timeout := p.cfg.DeliveryTimeout
-	return max(timeout, timeout+p.cfg.BatchTimeout+time.Second) // The sum may overflow.
-}
-
-// enter begins a handover, which handOver ends; it is false once closed.
-func (p *Producer) enter() bool {
-	if !p.made() {
-		return false
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return false
-	}
-	p.handovers.Add(1)
-	return true
-}
+// messageOverhead is what a message costs besides its bytes, so that empty
+// ones are bounded too.
+const messageOverhead = 256
 
 // send is one call of WriteMessages.
 type send struct {
 	ready []kafka.Message // passed the checks; WriterData is the slot of each
-	done  chan struct{}   // closed when each of ready has an outcome
+	done  chan struct{}   // closed when each of ready has an outcome; nil in async mode
+
+	failures *atomic.Int64 // messages of all calls
 
 	mu      sync.Mutex
 	slots   []slot // by index in the call
@@ -105,7 +37,10 @@ type slot struct {
 	// Below: send.mu.
 	state outcome
 	err   error
+	left  bool // the call returned before there was an outcome
 }
+
+func (sl *slot) place() partitionID { return partitionID{sl.topic, int32(sl.partition)} }
 
 type outcome int
 
@@ -115,11 +50,14 @@ const (
 	settled          // acknowledged, or err
 )
 
-func newSend(msgs []kafka.Message, cfg ProducerConfig) *send {
+func newSend(msgs []kafka.Message, cfg ProducerConfig, failures *atomic.Int64) *send {
 	s := &send{
-		ready: make([]kafka.Message, 0, len(msgs)),
-		done:  make(chan struct{}),
-		slots: make([]slot, len(msgs)),
+		ready:    make([]kafka.Message, 0, len(msgs)),
+		slots:    make([]slot, len(msgs)),
+		failures: failures,
+	}
+	if !cfg.Async {
+		s.done = make(chan struct{})
 	}
 	for i := range msgs {
 		m, sl := &msgs[i], &s.slots[i]
@@ -132,6 +70,7 @@ func newSend(msgs []kafka.Message, cfg ProducerConfig) *send {
 		}
 		if err := sl.check(cfg.BatchBytes); err != nil {
 			sl.state, sl.err = notSent, err
+			failures.Add(1)
 			continue
 		}
 		s.ready = append(s.ready, kafka.Message{
@@ -144,7 +83,7 @@ func newSend(msgs []kafka.Message, cfg ProducerConfig) *send {
 		})
 	}
 	s.pending = len(s.ready)
-	if s.pending == 0 {
+	if s.pending == 0 && s.done != nil {
 		close(s.done)
 	}
 	return s
@@ -219,22 +158,6 @@ func own(msgs []kafka.Message) {
 	}
 }
 
-// handOver gives the messages to the Writer, topic by topic, since it takes
-// all of a call or nothing: one topic's failure is not the others'.
-func (p *Producer) handOver(ctx context.Context, s *send) {
-	defer p.handovers.Done()
-	topics := byTopic(s.ready)
-	if len(topics) == 1 {
-		p.handOverTopic(ctx, topics[0])
-		return
-	}
-	var wg sync.WaitGroup
-	for _, msgs := range topics {
-		wg.Go(func() { p.handOverTopic(ctx, msgs) })
-	}
-	wg.Wait()
-}
-
 func byTopic(msgs []kafka.Message) [][]kafka.Message {
 	if len(msgs) == 0 {
 		return nil
@@ -257,38 +180,69 @@ func byTopic(msgs []kafka.Message) [][]kafka.Message {
 	return topics
 }
 
-func (p *Producer) handOverTopic(ctx context.Context, msgs []kafka.Message) {
-	if p.cfg.Async {
-		err := p.buffer.Take(ctx, sizeOf(msgs))
-		if errors.Is(err, budget.ErrClosed) {
-			err = ErrClosed
-		} else if err != nil {
-			err = ctx.Err()
-		}
-		if err != nil {
-			settle(msgs, notSent, err)
-			return
-		}
-	}
-	// The Writer is asynchronous: an error means that it took none.
-	err := p.writer.WriteMessages(ctx, msgs...)
-	if err == nil {
-		return
-	}
-	if p.cfg.Async {
-		p.buffer.Give(sizeOf(msgs))
-	}
-	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
-		err = fmt.Errorf("%w: %w", ended, err)
-	}
-	p.noteLost(msgs[0].Topic, len(msgs))
-	settle(msgs, notSent, err)
-}
-
 func sizeOf(msgs []kafka.Message) int {
 	n := 0
 	for i := range msgs {
 		n += msgs[i].WriterData.(*slot).size + messageOverhead
 	}
 	return n
+}
+
+// settle gives the messages their outcome. They must still carry their slots.
+func settle(msgs []kafka.Message, state outcome, err error) {
+	for i := range msgs {
+		msgs[i].WriterData.(*slot).settle(state, err)
+	}
+}
+
+func (sl *slot) settle(state outcome, err error) {
+	s := sl.send
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sl.state, sl.err = state, err
+	if err != nil && !sl.left {
+		s.failures.Add(1)
+	}
+	if s.pending--; s.pending == 0 && s.done != nil {
+		close(s.done)
+	}
+}
+
+// refused is the result of an async call: what was not buffered.
+func (s *send) refused() error {
+	return s.errors(func(sl *slot) error {
+		if sl.state == notSent {
+			return sl.err
+		}
+		return nil
+	})
+}
+
+// failed is the result of a call that waited, until each message had its
+// outcome or until left, the error that ended the wait.
+func (s *send) failed(left error) error {
+	return s.errors(func(sl *slot) error {
+		if sl.state == inFlight {
+			sl.left = true // Whatever comes of it, it has failed for the caller.
+			s.failures.Add(1)
+			return fmt.Errorf("%w: %w", ErrOutcomeUnknown, left)
+		}
+		return sl.err
+	})
+}
+
+func (s *send) errors(of func(*slot) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs ProduceErrors
+	for i := range s.slots {
+		sl := &s.slots[i]
+		if err := of(sl); err != nil {
+			errs = append(errs, &ProduceError{Index: i, Topic: sl.topic, Partition: sl.partition, Err: err})
+		}
+	}
+	if errs == nil {
+		return nil
+	}
+	return errs
 }

@@ -132,6 +132,35 @@ func TestP2_RefusedRecordFailsAlone(t *testing.T) {
 	}
 }
 
+// A batch that may be stored is not sent again in parts, whatever the broker
+// says about a record of it afterwards.
+func TestP9_BatchInDoubtIsNotSplit(t *testing.T) {
+	t.Parallel()
+	c := produceCluster(t)
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.RequestTimedOut, Count: 1}) // It is stored all the same.
+	var requests atomic.Int32
+	onProduce(c, func(*kmsg.ProduceRequest) *kerr.Error {
+		if requests.Add(1) == 2 {
+			return kerr.InvalidRecord
+		}
+		return nil
+	})
+	p := produceTo(t, c)
+	err := p.WriteMessages(t.Context(), kafka.Message{Value: []byte("a")}, kafka.Message{Value: []byte("b")})
+	if got := failedIndexes(t, err); !slices.Equal(got, []int{0, 1}) {
+		t.Errorf("failed %v: %v", got, err)
+	}
+	if !errors.Is(err, kafkax.ErrOutcomeUnknown) || !errors.Is(err, kafka.InvalidRecord) {
+		t.Errorf("got %v, want ErrOutcomeUnknown and why", err)
+	}
+	if n := c.PartitionInfo("orders", 0).HighWatermark; n != 2 {
+		t.Errorf("stored %d, want 2", n)
+	}
+	if n := requests.Load(); n != 2 {
+		t.Errorf("%d requests, want 2", n)
+	}
+}
+
 func TestP2_BatchOverTheTopicsLimitIsSplit(t *testing.T) {
 	t.Parallel()
 	c := produceCluster(t, kfake.BrokerConfigs(map[string]string{"message.max.bytes": "2000"}))

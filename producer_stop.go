@@ -6,124 +6,162 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 )
 
-// stopGrace is how long a stop that ran out of time still waits for what it cut
-// off to fail. Everything does so at once, a stuck completion callback apart.
-const stopGrace = time.Second
+const (
+	// stopGrace is how long a stop that ran out of time still waits for what it
+	// cut off to fail. Everything does so at once, code of the caller's apart.
+	stopGrace = 600 * time.Millisecond
 
-// Close stops accepting messages, sends what was accepted, async messages
-// included, and closes the connections. It blocks until that is done, at most
-// shutdown_timeout and a second; then it returns a [ShutdownError] that says
-// what was cut off. Twice is safe, and so is Close while others send.
-//
-// It must not be called from a completion callback, which it waits for.
-func (p *Producer) Close() error {
-	if !p.made() {
-		return nil
-	}
-	timeout := p.cfg.ShutdownTimeout
-	ctx, cancel := context.WithTimeoutCause(context.Background(), timeout,
-		fmt.Errorf("shutdown_timeout of %s passed: %w", timeout, context.DeadlineExceeded))
-	defer cancel()
-	return p.GracefulShutdown(ctx)
+	// lastGrace is for what is left when that is no longer waited for either.
+	// Both, and the wait for the log, are less than a second.
+	lastGrace = 100 * time.Millisecond
+)
+
+// stopping is the end of a Producer: who may still come in, what a stop waits
+// for, and what it cost.
+type stopping struct {
+	mu     sync.Mutex
+	closed bool
+	why    error          // why a stop cut off; nil if none did
+	lost   map[string]int // what failed since, by place
+	left   []string       // what the caller's callback was not told of
+
+	handovers sync.WaitGroup // calls inside Writer.WriteMessages; none begins after closed
+	flushed   chan struct{}  // closed when all that was accepted has an outcome
+	gone      chan struct{}  // closed when a stop waits no longer for the caller's code
+	goneOnce  sync.Once
+
+	untold func() []string // finds out what the callback was not told of; nil without one
 }
 
-// GracefulShutdown is [Producer.Close] with ctx as the bound in place of
-// shutdown_timeout. When ctx ends, what is in flight fails at once, and sends
-// that wait for it return: with [ErrOutcomeUnknown] where it may have reached
-// the log, else with [ErrClosed].
-func (p *Producer) GracefulShutdown(ctx context.Context) error {
-	if ctx == nil {
-		return errNilArgument
-	}
-	if !p.made() {
-		return nil
-	}
-	p.startStop()
+func newStopping() *stopping {
+	return &stopping{flushed: make(chan struct{}), gone: make(chan struct{})}
+}
 
+// enter begins a handover, which leave ends; it is false once closed.
+func (s *stopping) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.handovers.Add(1)
+	return true
+}
+
+func (s *stopping) leave() { s.handovers.Done() }
+
+func (s *stopping) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+// begin refuses what comes from now on, and has flush run once the last
+// handover is over. Its goroutine ends with flushed, which every stop waits
+// for.
+func (s *stopping) begin(refuse, flush func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.closed = true
+	refuse()
+	go func() {
+		defer close(s.flushed)
+		s.handovers.Wait()
+		flush()
+	}()
+}
+
+// wait returns when all is flushed. When ctx ends before, it has cut make what
+// is in flight fail, and waits for no more than that.
+func (s *stopping) wait(ctx context.Context, cut func()) error {
 	select {
-	case <-p.flushed:
-		return p.cutOff()
+	case <-s.flushed:
+		return s.cutOff()
 	case <-ctx.Done():
 	}
 
-	p.cut(ctx)
+	s.countLosses(ctx)
+	cut()
 
-	grace := time.NewTimer(stopGrace)
-	defer grace.Stop()
-	select {
-	case <-p.flushed:
-	case <-grace.C:
-		p.giveUp()
+	if !s.flushedWithin(stopGrace) {
+		s.giveUp()
+		s.flushedWithin(lastGrace)
 	}
-	return p.cutOff()
+	return s.cutOff()
 }
 
-// cut makes what is in flight fail, and from now on counts it.
-func (p *Producer) cut(ctx context.Context) {
+func (s *stopping) flushedWithin(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-s.flushed:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// giveUp ends every wait for the caller's code.
+func (s *stopping) giveUp() {
+	s.goneOnce.Do(func() {
+		close(s.gone)
+		if s.untold == nil {
+			return
+		}
+		left := s.untold()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.left = left
+	})
+}
+
+// countLosses counts what fails from now on.
+func (s *stopping) countLosses(ctx context.Context) {
 	why := context.Cause(ctx)
 	if !errors.Is(why, ctx.Err()) {
 		why = fmt.Errorf("%w: %w", ctx.Err(), why)
 	}
-	p.mu.Lock()
-	if p.why == nil {
-		p.why, p.lost = why, make(map[string]int)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.why == nil {
+		s.why, s.lost = why, make(map[string]int)
 	}
-	p.mu.Unlock()
-	p.disconnect()
-}
-
-// startStop refuses what comes from now on and begins to flush. Its goroutine
-// ends with flushed, which every stop waits for.
-func (p *Producer) startStop() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return
-	}
-	p.closed = true
-	p.buffer.Close()
-
-	go func() {
-		defer close(p.flushed)
-		// The Writer's Close must not meet a WriteMessages: a partition it
-		// then adds is never closed, and Close waits for it for ever.
-		p.handovers.Wait()
-		_ = p.writer.Close() // Neither has an error to return.
-		_ = p.plain.Close()
-		p.disconnect()
-		p.log.flush(stopGrace)
-	}()
 }
 
 // cutOff is what a stop returns: nil unless one ran out of time and that cost
 // something.
-func (p *Producer) cutOff() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (s *stopping) cutOff() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 
-	what := make([]string, 0, len(p.lost)+1)
-	for _, place := range slices.Sorted(maps.Keys(p.lost)) {
-		what = append(what, fmt.Sprintf("%s: %d message(s) not acknowledged", place, p.lost[place]))
+	what := make([]string, 0, len(s.lost)+len(s.left)+1)
+	for _, place := range slices.Sorted(maps.Keys(s.lost)) {
+		what = append(what, fmt.Sprintf("%s: %d message(s) not acknowledged", place, s.lost[place]))
 	}
+	what = append(what, s.left...)
 	select {
-	case <-p.flushed:
+	case <-s.flushed:
 	default:
-		what = append(what, "messages in flight: no outcome yet; a completion callback, or a WriteMessages of Writer, has not returned")
+		what = append(what, "messages in flight: no outcome yet; a WriteMessages of Writer has not returned")
 	}
 	if len(what) == 0 {
 		return nil
 	}
-	return &ShutdownError{What: what, Err: p.why}
+	return &ShutdownError{What: what, Err: s.why}
 }
 
 // noteLost counts messages that failed because a stop ran out of time.
-func (p *Producer) noteLost(place string, n int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.lost != nil {
-		p.lost[place] += n
+func (s *stopping) noteLost(place string, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lost != nil {
+		s.lost[place] += n
 	}
 }

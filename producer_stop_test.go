@@ -131,20 +131,28 @@ func TestP5_StopIsBoundedAndSaysWhatItCutOff(t *testing.T) {
 func TestP5_StopBoundedByStuckCallback(t *testing.T) {
 	t.Parallel()
 	c := produceCluster(t)
-	in, out := make(chan struct{}), make(chan struct{})
-	p := produceTo(t, c, kafkax.WithProducerCompletion(func([]kafka.Message, error) { close(in); <-out }))
-	t.Cleanup(func() { close(out) })
-	sent := goSend(t, func() error { return p.SendMessage(context.Background(), nil, []byte("v")) })
-	receive(t, in, "the callback")
+	b, log := newBlocker(t), newLogLines()
+	p := produceTo(t, c, kafkax.WithProducerErrorLogger(log), kafkax.WithProducerCompletion(func([]kafka.Message, error) { b.block() }))
+	for i := range 3 { // The callback is told of the first, and the others wait.
+		sent := goSend(t, func() error { return p.SendMessage(context.Background(), nil, []byte("v")) })
+		if err := receive(t, sent, "the send"); err != nil {
+			t.Errorf("send %d was acknowledged, and got %v", i, err)
+		}
+	}
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	var cut *kafkax.ShutdownError
-	if err := p.GracefulShutdown(ctx); !errors.As(err, &cut) {
-		t.Errorf("got %v, want a ShutdownError", err)
+	for range 2 {
+		var cut *kafkax.ShutdownError
+		if err := p.GracefulShutdown(ctx); !errors.As(err, &cut) {
+			t.Fatalf("got %v, want a ShutdownError", err)
+		}
+		if len(cut.What) != 1 || cut.What[0] != "orders[0]: the completion callback has not returned, and was not told of 2 message(s)" {
+			t.Errorf("cut off %q", cut.What)
+		}
 	}
-	if err := receive(t, sent, "the send"); !errors.Is(err, kafkax.ErrOutcomeUnknown) {
-		t.Errorf("got %v, want ErrOutcomeUnknown", err)
+	if got := log.String(); !strings.Contains(got, "orders[0]: the completion callback has not returned, and is told no more messages=2") {
+		t.Errorf("logged %q", got)
 	}
 }
 

@@ -479,6 +479,124 @@ func TestProducerStatsOnlyGrow(t *testing.T) {
 	}
 }
 
+func TestP10_EveryFailedMessageIsCounted(t *testing.T) {
+	t.Parallel()
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	good := kafka.Message{Topic: "orders", Value: []byte("good")}
+	bad := kafka.Message{Topic: "orders", Value: []byte("bad")}
+	tests := []struct {
+		name  string
+		opts  []kafkax.ProducerOption
+		send  func(t *testing.T, p *kafkax.Producer) error
+		want  int64
+		async bool // the send itself returns nil then
+	}{
+		{name: "none", send: func(t *testing.T, p *kafkax.Producer) error { return p.WriteMessages(t.Context(), good) }},
+		{name: "no_topic", send: func(t *testing.T, p *kafkax.Producer) error {
+			return p.WriteMessages(t.Context(), kafka.Message{}, good, kafka.Message{})
+		}, want: 2},
+		{name: "too_large", send: func(t *testing.T, p *kafkax.Producer) error {
+			return p.SendToTopic(t.Context(), "orders", nil, make([]byte, 2<<20))
+		}, want: 1},
+		{name: "topic_missing", send: func(t *testing.T, p *kafkax.Producer) error {
+			return p.WriteMessages(t.Context(), kafka.Message{Topic: "missing"}, kafka.Message{Topic: "missing"}, good)
+		}, want: 2, opts: []kafkax.ProducerOption{kafkax.WithProducerWriteTimeout(100 * time.Millisecond), kafkax.WithProducerDeliveryTimeout(100 * time.Millisecond)}},
+		{
+			name: "no_broker", send: func(t *testing.T, p *kafkax.Producer) error { return p.WriteMessages(t.Context(), good, good) },
+			want: 2, opts: []kafkax.ProducerOption{
+				kafkax.WithProducerBrokers("127.0.0.1:1"), kafkax.WithProducerWriteTimeout(100 * time.Millisecond), kafkax.WithProducerDeliveryTimeout(100 * time.Millisecond),
+			},
+		},
+		{name: "login_refused", send: func(t *testing.T, p *kafkax.Producer) error { return p.WriteMessages(t.Context(), good) }, want: 1, opts: []kafkax.ProducerOption{
+			kafkax.WithProducerSASLMechanism("PLAIN"), kafkax.WithProducerSASLUsername("alice"), kafkax.WithProducerSASLPassword("wrong"),
+		}},
+		{name: "refused", send: func(t *testing.T, p *kafkax.Producer) error { return p.WriteMessages(t.Context(), bad, good, bad) }, want: 2},
+		{name: "refused_async", async: true, send: func(t *testing.T, p *kafkax.Producer) error {
+			return p.WriteMessages(t.Context(), bad, good, bad)
+		}, want: 2},
+		{
+			name: "balancer", opts: []kafkax.ProducerOption{withBalancer(func(kafka.Message, ...int) int { return -1 })},
+			send: func(t *testing.T, p *kafkax.Producer) error { return p.WriteMessages(t.Context(), good, good) }, want: 2,
+		},
+		{name: "context_ended_before", send: func(_ *testing.T, p *kafkax.Producer) error { return p.WriteMessages(canceled, good, good) }, want: 2},
+		{name: "no_context", send: func(_ *testing.T, p *kafkax.Producer) error {
+			return p.WriteMessages(nil, good) //nolint:staticcheck // the input under test
+		}, want: 1},
+		{name: "not_json", send: func(t *testing.T, p *kafkax.Producer) error { return p.SendJSON(t.Context(), nil, make(chan int)) }, want: 1},
+		{name: "closed", send: func(t *testing.T, p *kafkax.Producer) error {
+			_ = p.Close()
+			return p.WriteMessages(t.Context(), good, good)
+		}, want: 2},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var clusterOpts []kfake.Opt
+			if tt.name == "login_refused" {
+				clusterOpts = []kfake.Opt{kfake.EnableSASL(), kfake.Superuser("PLAIN", "alice", "right")}
+			}
+			c := produceCluster(t, clusterOpts...)
+			onProduce(c, func(req *kmsg.ProduceRequest) *kerr.Error {
+				if bytes.Contains(req.Topics[0].Partitions[0].Records, []byte("bad")) {
+					return kerr.InvalidRecord
+				}
+				return nil
+			})
+			p := produceTo(t, c, append([]kafkax.ProducerOption{
+				kafkax.WithProducerTopic(""), kafkax.WithProducerAsync(tt.async), kafkax.WithProducerCompression("none"),
+				kafkax.WithProducerErrorLogger(newLogLines()),
+			}, tt.opts...)...)
+			if err := tt.send(t, p); (err != nil) != (tt.want > 0 && !tt.async) {
+				t.Errorf("send: %v", err)
+			}
+			if err := p.Close(); err != nil {
+				t.Error(err)
+			}
+			if got := p.Stats().Errors; got != tt.want {
+				t.Errorf("%d errors counted, want %d", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestP10_UnknownOutcomeIsCountedOnce(t *testing.T) {
+	t.Parallel()
+	for _, refused := range []bool{false, true} {
+		t.Run(fmt.Sprintf("refused=%t", refused), func(t *testing.T) {
+			t.Parallel()
+			c := produceCluster(t)
+			in, out := make(chan struct{}), make(chan struct{})
+			onProduce(c, func(*kmsg.ProduceRequest) *kerr.Error {
+				close(in)
+				<-out
+				if refused {
+					return kerr.PolicyViolation
+				}
+				return nil
+			})
+			p := produceTo(t, c)
+			ctx, cancel := context.WithCancel(t.Context())
+			sent := goSend(t, func() error { return p.SendMessage(ctx, nil, []byte("v")) })
+			receive(t, in, "the produce request")
+			cancel()
+			if err := receive(t, sent, "the send"); !errors.Is(err, kafkax.ErrOutcomeUnknown) {
+				t.Errorf("got %v", err)
+			}
+			if got := p.Stats().Errors; got != 1 {
+				t.Errorf("%d errors counted when the send returned, want 1", got)
+			}
+			close(out)
+			if err := p.Close(); err != nil {
+				t.Error(err)
+			}
+			if got := p.Stats().Errors; got != 1 {
+				t.Errorf("%d errors counted at the end, want 1", got)
+			}
+		})
+	}
+}
+
 func TestProducerConfigIsACopy(t *testing.T) {
 	t.Parallel()
 	p := produceTo(t, produceCluster(t))

@@ -1,0 +1,57 @@
+package kafkax
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+)
+
+// requests is how a delivery asks the cluster: each request ends, whatever the
+// broker does, and says why it did.
+type requests struct {
+	cfg     ProducerConfig
+	log     *loggers
+	explain func(error) error
+
+	life context.Context // ends with the delivery's close
+	end  context.CancelCauseFunc
+}
+
+// once is a single request. It always has a deadline: without one
+// kafka.Transport waits for a silent broker for ever, even after ctx ended.
+func (q *requests) once(ctx context.Context, t kafka.RoundTripper, addr net.Addr, req kafka.Request, timeout time.Duration,
+) (kafka.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	res, err := t.RoundTrip(ctx, addr, req)
+	if err != nil {
+		err = q.explain(err)
+	}
+	return res, err
+}
+
+// bound ends with the caller's context, with the delivery timeout, or with
+// close; context.Cause says with which.
+func (q *requests) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, end := context.WithCancelCause(ctx)
+	unlink := context.AfterFunc(q.life, func() { end(ErrClosed) })
+	ctx, cancel := context.WithTimeoutCause(ctx, q.cfg.DeliveryTimeout, errDeliveryTimeout)
+	return ctx, func() {
+		unlink()
+		cancel()
+		end(nil)
+	}
+}
+
+// ending says why ctx ended, and what was wrong until then.
+func ending(ctx context.Context, last error) error {
+	cause := context.Cause(ctx)
+	if last == nil || errors.Is(last, ctx.Err()) {
+		return cause
+	}
+	return fmt.Errorf("%w, and before: %w", cause, last)
+}
