@@ -204,7 +204,8 @@ func (p *Producer) SendToTopicWithHeaders(ctx context.Context, topic string, key
 }
 
 // SendJSON is [Producer.SendMessage] with payload as encoding/json writes it.
-// A payload it cannot write is an error, and nothing is sent.
+// A payload it cannot write is an error, and nothing is sent; the error's text
+// names Go types and shows nothing of the payload.
 func (p *Producer) SendJSON(ctx context.Context, key []byte, payload any) error {
 	return p.SendJSONToTopic(ctx, "", key, payload)
 }
@@ -213,9 +214,25 @@ func (p *Producer) SendJSON(ctx context.Context, key []byte, payload any) error 
 func (p *Producer) SendJSONToTopic(ctx context.Context, topic string, key []byte, payload any) error {
 	value, err := json.Marshal(payload)
 	if err != nil {
-		return fmt.Errorf("kafkax: payload of type %T as JSON: %w", payload, err)
+		return &unprintedError{text: fmt.Sprintf("kafkax: payload of type %T: %s", payload, encodeProblem(err)), err: err}
 	}
 	return p.SendToTopic(ctx, topic, key, value)
+}
+
+// encodeProblem says why a payload cannot be written as JSON, and shows
+// nothing of it: what an encoder of its types said may quote it.
+func encodeProblem(err error) string {
+	switch e := err.(type) { //nolint:errorlint // what an encoder inside returns is its own
+	case *json.MarshalerError:
+		return fmt.Sprintf("the encoder of %v failed", e.Type)
+	case *json.UnsupportedTypeError:
+		return fmt.Sprintf("JSON has no form for Go type %v", e.Type)
+	case *json.UnsupportedValueError:
+		if e.Value.IsValid() {
+			return fmt.Sprintf("JSON has no form for this value of Go type %v", e.Value.Type())
+		}
+	}
+	return "JSON has no form for it"
 }
 
 // SetLogger replaces both loggers, also while messages are sent. nil is the
