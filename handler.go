@@ -12,6 +12,14 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
+// Message is what is consumed and produced: kafka-go's own type under another
+// name, so that a handler need not import kafka-go, and what was written for one
+// of the two names takes the other.
+type Message = kafka.Message
+
+// Header is a key and a value beside a [Message]'s own, and kafka-go's type too.
+type Header = kafka.Header
+
 // Handler handles one message. Nil means it is handled and may be committed;
 // an error is retried, then dead-lettered or dealt with by the failure policy;
 // [Permanent] skips the retries. A panic counts as an error.
