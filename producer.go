@@ -243,9 +243,10 @@ func (p *Producer) SetLogger(logger, errorLogger kafka.Logger) {
 	}
 }
 
-// Ping makes a round trip to every broker, on a connection of its own where a
-// warm one could hide that the cluster is gone. The error names each broker
-// that failed and why. It blocks until ctx ends or dial_timeout has passed.
+// Ping connects to each configured broker anew, where a warm connection could
+// hide that the cluster is gone, authenticates, and is nil when one of them
+// answers. It blocks until then, or until ctx ends or dial_timeout has passed.
+// The error has a [ConnectError] for each broker.
 func (p *Producer) Ping(ctx context.Context) error {
 	switch {
 	case ctx == nil:
