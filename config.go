@@ -178,9 +178,9 @@ type ConsumerConfig struct {
 	// MinBytes is how much a fetch waits for, at most MaxWait. Default 1.
 	MinBytes int
 
-	// MaxBytes is the most bytes of one fetch, and bounds what is queued.
-	// Default 10485760 (10 MiB), at least MinBytes. A larger single batch is
-	// still delivered.
+	// MaxBytes bounds the memory of what is fetched and not handled yet, over
+	// all partitions. Default 10485760 (10 MiB), at least MinBytes. A larger
+	// single batch is still delivered.
 	MaxBytes int
 
 	// MaxWait is how long the broker may hold a fetch that has less than

@@ -30,6 +30,15 @@ type Consumer struct {
 	reader *ownedReader       // nil before Reader is called
 }
 
+// consumerStop is the one stop of a consumer, which every call of
+// GracefulShutdown waits for.
+type consumerStop struct {
+	cut    context.Context         // ends when the stop may wait no longer
+	cutOff context.CancelCauseFunc // ends cut
+	done   chan struct{}           // closed when nothing is left
+	err    error                   // what was cut off; to be read after done
+}
+
 // NewConsumer makes a consumer from the defaults, the file named by
 // KAFKAX_CONFIG_FILE, the KAFKAX_* environment and opts, the last of which
 // wins. It does not connect; [Consumer.Ping] does. Every problem of the

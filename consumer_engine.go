@@ -48,10 +48,6 @@ type runPlan struct {
 	trouble func(partition int, err error)
 }
 
-// cutGrace is how long handlers whose context was ended, and the last commit,
-// have to come to an end.
-const cutGrace = 500 * time.Millisecond
-
 // newEngine makes an engine that ends with ctx. Handlers see ctx's values and
 // outlive its end by shutdown_timeout at most. Seek moves partitions that were
 // just assigned to where a caller wants them.

@@ -3,9 +3,14 @@ package kafkax
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/segmentio/kafka-go"
 )
+
+// cutGrace is how long handlers whose context was ended, and the last commit,
+// have to come to an end.
+const cutGrace = 500 * time.Millisecond
 
 // scope is what one run of a consumer shares with its parts: what they work
 // with, how long they may, and whom they tell of trouble.

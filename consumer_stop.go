@@ -64,15 +64,6 @@ func (c *Consumer) GracefulShutdown(ctx context.Context) error {
 	}
 }
 
-// consumerStop is the one stop of a consumer, which every call of
-// GracefulShutdown waits for.
-type consumerStop struct {
-	cut    context.Context         // ends when the stop may wait no longer
-	cutOff context.CancelCauseFunc // ends cut
-	done   chan struct{}           // closed when nothing is left
-	err    error                   // what was cut off; to be read after done
-}
-
 // beginStop begins the stop on the first call and returns it on every one.
 func (c *Consumer) beginStop() *consumerStop {
 	c.mu.Lock()

@@ -109,8 +109,9 @@ func headerTime(t time.Time) string {
 	return t.UTC().Format(headerTimestamp)
 }
 
-// meaningful takes off what only adds text or a mark: fmt.Errorf's %w,
-// errors.Join (the first error stands for all) and [Permanent].
+// meaningful takes off what only adds text or a mark, or takes text away:
+// fmt.Errorf's %w, errors.Join (the first error stands for all), [Permanent] and
+// what stands for an unprinted error.
 func meaningful(err error) error {
 	for {
 		inner := unwrapStandard(err)
@@ -121,11 +122,14 @@ func meaningful(err error) error {
 	}
 }
 
-// unwrapStandard returns what a mark, or a wrapper of package fmt or errors,
+// unwrapStandard returns what a wrapper of ours, or of package fmt or errors,
 // holds; nil for every other error, and for a wrapper made of nil.
 func unwrapStandard(err error) error {
-	if mark, ok := err.(*permanentError); ok { //nolint:errorlint // one layer at a time
-		return mark.error
+	switch e := err.(type) { //nolint:errorlint // one layer at a time
+	case *permanentError:
+		return e.error
+	case *unprintedError:
+		return e.err
 	}
 	t := reflect.TypeOf(err)
 	if t == nil || t.Kind() != reflect.Pointer {

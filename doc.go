@@ -2,8 +2,8 @@
 // nothing, hides nothing and stops cleanly.
 //
 // It is a layer over [github.com/segmentio/kafka-go], which speaks the protocol.
-// Messages, headers and loggers are kafka-go's own types; kafkax adds
-// configuration and guarantees.
+// [Message] and [Header] are other names of its own types, and loggers are its
+// own too; kafkax adds configuration and guarantees.
 //
 // # Configure
 //
@@ -46,7 +46,7 @@
 //		return err
 //	}
 //	return consumer.RunWithGracefulShutdown(ctx, func(ctx context.Context) error {
-//		return consumer.Consume(ctx, func(ctx context.Context, msg kafka.Message) error {
+//		return consumer.Consume(ctx, func(ctx context.Context, msg kafkax.Message) error {
 //			return bill(ctx, msg.Value)
 //		})
 //	})

@@ -323,6 +323,16 @@ func (e *ConnectError) Is(target error) bool { return e.refused && target == Err
 
 func (e *ConnectError) Unwrap() error { return e.Err }
 
+// unprintedError stands for an error of a decoder or encoder, which may quote a
+// message: errors.Is and errors.As find that, and no text shows it.
+type unprintedError struct {
+	text string
+	err  error
+}
+
+func (e *unprintedError) Error() string { return e.text }
+func (e *unprintedError) Unwrap() error { return e.err }
+
 // Permanent marks an error as not worth retrying: a handler that returns it
 // sends the message to the dead letter topic at once, or to the failure
 // policy. Permanent(nil) is nil. The mark never shows in what kafkax reports:

@@ -9,8 +9,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/segmentio/kafka-go"
-
 	"github.com/bi-common/kafkax"
 )
 
@@ -52,7 +50,7 @@ func ExampleWithRetry() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	handle := func(context.Context, kafka.Message) error { return nil }
+	handle := func(context.Context, kafkax.Message) error { return nil }
 
 	// Six tries, 0.5s, 1s, 2s, 4s and 8s apart.
 	err = consumer.Consume(context.Background(), handle, kafkax.WithRetry(kafkax.RetryConfig{
@@ -128,7 +126,7 @@ func ExampleConsumer_Consume() {
 		log.Fatal(err)
 	}
 	err = consumer.RunWithGracefulShutdown(context.Background(), func(ctx context.Context) error {
-		return consumer.Consume(ctx, func(ctx context.Context, msg kafka.Message) error {
+		return consumer.Consume(ctx, func(ctx context.Context, msg kafkax.Message) error {
 			var order Order
 			if err := json.Unmarshal(msg.Value, &order); err != nil {
 				return kafkax.Permanent(err)
@@ -146,7 +144,7 @@ func ExampleConsumer_ConsumeBatch() {
 	consumer := kafkax.MustNewConsumer(kafkax.WithConsumerTopic("orders"), kafkax.WithConsumerGroupID("billing"))
 	defer consumer.Close()
 
-	err := consumer.ConsumeBatch(context.Background(), func(ctx context.Context, msgs []kafka.Message) error {
+	err := consumer.ConsumeBatch(context.Background(), func(ctx context.Context, msgs []kafkax.Message) error {
 		failed := map[int]error{}
 		for i, msg := range msgs {
 			if err := bill(ctx, Order{ID: string(msg.Key)}); err != nil {
@@ -168,10 +166,10 @@ func ExampleWithOnError() {
 	consumer := kafkax.MustNewConsumer(kafkax.WithConsumerTopic("orders"), kafkax.WithConsumerGroupID("billing"))
 	defer consumer.Close()
 
-	report := func(ctx context.Context, msg kafka.Message, err error) {
+	report := func(ctx context.Context, msg kafkax.Message, err error) {
 		slog.ErrorContext(ctx, "not handled", "topic", msg.Topic, "partition", msg.Partition, "offset", msg.Offset, "err", err)
 	}
-	handle := func(context.Context, kafka.Message) error { return nil }
+	handle := func(context.Context, kafkax.Message) error { return nil }
 	if err := consumer.Consume(context.Background(), handle, kafkax.WithOnError(report)); err != nil {
 		log.Print(err)
 	}
@@ -197,7 +195,7 @@ func ExampleProduceErrors() {
 	producer := kafkax.MustNewProducer()
 	defer producer.Close()
 
-	msgs := []kafka.Message{
+	msgs := []kafkax.Message{
 		{Topic: "orders", Key: []byte("c-7"), Value: []byte("...")},
 		{Topic: "audit", Value: []byte("...")},
 	}

@@ -24,24 +24,9 @@ import (
 // built on.
 var kcat = peer{write: writeKcat, read: readKcat}
 
-// needKcat skips the test without kcat, or fails it in CI, as
-// [kafkatest.Available] does.
-func needKcat(t *testing.T) {
-	t.Helper()
-	kafkatest.Available(t)
-	_, err := exec.LookPath("kcat")
-	switch {
-	case err == nil:
-	case os.Getenv("CI") == "true":
-		t.Fatalf("kcat, which CI must test against: %v", err)
-	default:
-		t.Skipf("kcat: %v", err)
-	}
-}
-
 func TestInterop_Kcat(t *testing.T) {
 	t.Parallel()
-	needKcat(t)
+	kafkatest.Need(t, "kcat")
 	msgs := slices.DeleteFunc(peerMessages(), func(m kafka.Message) bool {
 		return !utf8.Valid(m.Key) // kcat's JSON is of no use for these
 	})
@@ -53,14 +38,14 @@ func TestInterop_Kcat(t *testing.T) {
 
 func TestInterop_KeysLandAsLibrdkafkas(t *testing.T) {
 	t.Parallel()
-	needKcat(t)
+	kafkatest.Need(t, "kcat")
 	testPartitions(t, kcat, "crc32", partitionKeys())
 }
 
 // All of a dead letter can be seen without kafkax.
 func TestInterop_KcatReadsADeadLetter(t *testing.T) {
 	t.Parallel()
-	needKcat(t)
+	kafkatest.Need(t, "kcat")
 	cluster := kafkatest.Shared(t)
 	b := realBroker(t, cluster, 1)
 	group, dlq := kafkatest.Name(t), cluster.Topic(t, 1)

@@ -75,6 +75,16 @@ func NewMultiTopicConsumer(topics []string, opts ...ConsumerOption) (*MultiTopic
 	return &m, nil
 }
 
+// MustNewMultiTopicConsumer is [NewMultiTopicConsumer] for program start: it
+// panics with the error.
+func MustNewMultiTopicConsumer(topics []string, opts ...ConsumerOption) *MultiTopicConsumer {
+	m, err := NewMultiTopicConsumer(topics, opts...)
+	if err != nil {
+		panic(err)
+	}
+	return m
+}
+
 // keyTopics and keyHandlers name arguments where a ConfigError names a key.
 const (
 	keyTopics   = "topics"
@@ -153,6 +163,48 @@ func (m *MultiTopicConsumer) Stats() map[string]kafka.ReaderStats {
 	return stats
 }
 
+// Lag is [Consumer.Lag] summed over the topics. It is -1 while one of them is
+// not known: before the first fetches, and for as long as the topic is missing
+// or the group has given all of its partitions to other members.
+// [MultiTopicConsumer.PartitionLag] tells what is known.
+func (m *MultiTopicConsumer) Lag() int64 {
+	if len(m.all()) == 0 {
+		return -1
+	}
+	var sum int64
+	for _, c := range m.consumers {
+		lag := c.Lag()
+		if lag < 0 {
+			return -1
+		}
+		sum += lag
+	}
+	return sum
+}
+
+// PartitionLag is [Consumer.PartitionLag] by topic. Each topic is there, and
+// empty while nothing of it is assigned.
+func (m *MultiTopicConsumer) PartitionLag() map[string]map[int]int64 {
+	lags := make(map[string]map[int]int64, len(m.all()))
+	for _, c := range m.all() {
+		lags[c.cfg.Topic] = c.PartitionLag()
+	}
+	return lags
+}
+
+// Config returns a copy of the resolved configuration, which the topics share.
+// Its Topic is empty: the topics are those given to [NewMultiTopicConsumer], and
+// [MultiTopicConsumer.Consumer] has the configuration of one. It prints with
+// secrets masked.
+func (m *MultiTopicConsumer) Config() ConsumerConfig {
+	if len(m.all()) == 0 {
+		return ConsumerConfig{}
+	}
+	cfg := m.consumers[0].Config()
+	cfg.Topic = ""
+	return cfg
+}
+
 // Consume runs [Consumer.Consume] for every topic at once, with the handler of
 // that name. Handlers of different topics run at the same time; so must
 // whatever they and the options share be able to, as a function given to
@@ -168,24 +220,43 @@ func (m *MultiTopicConsumer) Stats() map[string]kafka.ReaderStats {
 // The error matches [ErrBusy] if a loop runs already, here or on the Consumer
 // of a topic, and [ErrClosed] after a stop.
 func (m *MultiTopicConsumer) Consume(ctx context.Context, handlers map[string]Handler, opts ...ConsumeOption) error {
-	return m.consume(ctx, handlers, false, opts)
+	return consumeTopics(ctx, m, handlers, opts, func(ctx context.Context, c *Consumer, h Handler, start *startPlace) error {
+		return c.consume(ctx, h, nil, false, start, opts)
+	})
 }
 
 // ConsumeWithManualCommit is [MultiTopicConsumer.Consume] with
 // [Consumer.ConsumeWithManualCommit] for every topic. A message that fails for
 // good stops all topics; nothing of its partition from it on is committed.
 func (m *MultiTopicConsumer) ConsumeWithManualCommit(ctx context.Context, handlers map[string]Handler, opts ...ConsumeOption) error {
-	return m.consume(ctx, handlers, true, opts)
+	return consumeTopics(ctx, m, handlers, opts, func(ctx context.Context, c *Consumer, h Handler, start *startPlace) error {
+		return c.consume(ctx, h, nil, true, start, opts)
+	})
 }
 
-func (m *MultiTopicConsumer) consume(ctx context.Context, handlers map[string]Handler, manual bool, opts []ConsumeOption) error {
+// ConsumeBatch is [MultiTopicConsumer.Consume] with [Consumer.ConsumeBatch] for
+// every topic: a batch is of one topic, and batches of different topics are
+// handled at the same time. A message that fails for good stops all topics;
+// nothing of its partition from it on is committed.
+func (m *MultiTopicConsumer) ConsumeBatch(ctx context.Context, handlers map[string]BatchHandler, opts ...ConsumeOption) error {
+	return consumeTopics(ctx, m, handlers, opts, func(ctx context.Context, c *Consumer, h BatchHandler, start *startPlace) error {
+		return c.consume(ctx, nil, h, true, start, opts)
+	})
+}
+
+// consumeTopics runs a loop for each topic, and stops all when one ends with an
+// error.
+func consumeTopics[H Handler | BatchHandler](
+	ctx context.Context, m *MultiTopicConsumer, handlers map[string]H, opts []ConsumeOption,
+	run func(context.Context, *Consumer, H, *startPlace) error,
+) error {
 	switch {
 	case ctx == nil:
 		return errNilArgument
 	case m.IsShutdown():
 		return ErrClosed
 	}
-	if err := m.check(handlers, opts); err != nil {
+	if err := checkTopics(m, handlers, opts); err != nil {
 		return err
 	}
 	if !m.running.CompareAndSwap(false, true) {
@@ -202,7 +273,7 @@ func (m *MultiTopicConsumer) consume(ctx context.Context, handlers map[string]Ha
 		h := handlers[c.cfg.Topic]
 		loops.Go(func() {
 			defer start[i].arrive()
-			errs[i] = c.consume(ctx, h, nil, manual, start[i], opts)
+			errs[i] = run(ctx, c, h, start[i])
 			if errs[i] != nil {
 				stop()
 			}
@@ -212,9 +283,9 @@ func (m *MultiTopicConsumer) consume(ctx context.Context, handlers map[string]Ha
 	return errors.Join(errs...)
 }
 
-// check judges what a loop was given, for all topics, before any of them
+// checkTopics judges what a loop was given, for all topics, before any of them
 // begins.
-func (m *MultiTopicConsumer) check(handlers map[string]Handler, opts []ConsumeOption) error {
+func checkTopics[H Handler | BatchHandler](m *MultiTopicConsumer, handlers map[string]H, opts []ConsumeOption) error {
 	var problems problems
 	for _, c := range m.consumers {
 		topic := c.cfg.Topic

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -214,6 +215,9 @@ func TestMultiTopicConsumer_ChecksHandlersBeforeAnythingElse(t *testing.T) { //n
 	for _, tt := range tests {
 		for name, consume := range map[string]func(context.Context, map[string]kafkax.Handler, ...kafkax.ConsumeOption) error{
 			"Consume": m.Consume, "ConsumeWithManualCommit": m.ConsumeWithManualCommit,
+			"ConsumeBatch": func(ctx context.Context, handlers map[string]kafkax.Handler, opts ...kafkax.ConsumeOption) error {
+				return m.ConsumeBatch(ctx, asBatches(handlers), opts...)
+			},
 		} {
 			t.Run(tt.name+"/"+name, func(t *testing.T) { //nolint:paralleltest // the requests are counted after it
 				err := consume(testContext(t), tt.handlers, tt.opts...)
@@ -229,6 +233,26 @@ func TestMultiTopicConsumer_ChecksHandlersBeforeAnythingElse(t *testing.T) { //n
 	}
 }
 
+// asBatches makes each handler one of batches, which stops at the first error.
+func asBatches(handlers map[string]kafkax.Handler) map[string]kafkax.BatchHandler {
+	batches := map[string]kafkax.BatchHandler{}
+	for topic, h := range handlers {
+		if h == nil {
+			batches[topic] = nil
+			continue
+		}
+		batches[topic] = func(ctx context.Context, msgs []kafka.Message) error {
+			for i, msg := range msgs {
+				if err := h(ctx, msg); err != nil {
+					return &kafkax.BatchError{Failed: map[int]error{i: err}}
+				}
+			}
+			return nil
+		}
+	}
+	return batches
+}
+
 func TestMultiTopicConsumer_EachTopicToItsHandler(t *testing.T) {
 	t.Parallel()
 	topics := []string{"a", "b", "c"}
@@ -236,16 +260,22 @@ func TestMultiTopicConsumer_EachTopicToItsHandler(t *testing.T) {
 	for _, topic := range topics {
 		b.on(topic).produce(t, numbered(3, 50)...)
 	}
-	for name, manual := range map[string]bool{"Consume": false, "ConsumeWithManualCommit": true} {
+	for _, name := range []string{"Consume", "ConsumeWithManualCommit", "ConsumeBatch"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := b.multi(t, name, topics)
 			js, handlers := journals(topics...)
-			consume := m.Consume
-			if manual {
-				consume = m.ConsumeWithManualCommit
-			}
-			stop := run(t, func(ctx context.Context) error { return consume(ctx, handlers, kafkax.WithOnFailure(kafkax.FailStop)) })
+			stop := run(t, func(ctx context.Context) error {
+				opt := kafkax.WithOnFailure(kafkax.FailStop)
+				switch name {
+				case "ConsumeBatch":
+					return m.ConsumeBatch(ctx, asBatches(handlers), opt)
+				case "ConsumeWithManualCommit":
+					return m.ConsumeWithManualCommit(ctx, handlers, opt)
+				default:
+					return m.Consume(ctx, handlers, opt)
+				}
+			})
 			for topic, j := range js {
 				eventually(t, topic, func() bool { return j.len() == 150 })
 			}
@@ -382,6 +412,7 @@ func TestMultiTopicConsumer_LifeCycle(t *testing.T) {
 		for name, err := range map[string]error{
 			"Consume":                 m.Consume(ctx, handlers),
 			"ConsumeWithManualCommit": m.ConsumeWithManualCommit(ctx, nil),
+			"ConsumeBatch":            m.ConsumeBatch(ctx, nil),
 			"Ping":                    m.Ping(ctx),
 			"RunWithGracefulShutdown": m.RunWithGracefulShutdown(ctx, consume(m)),
 		} {
@@ -495,6 +526,7 @@ func TestMultiTopicConsumer_LifeCycle(t *testing.T) {
 			var none context.Context
 			for name, err := range map[string]error{
 				"Consume":                     m.Consume(none, handlers),
+				"ConsumeBatch":                m.ConsumeBatch(none, nil),
 				"Ping":                        m.Ping(none),
 				"GracefulShutdown":            m.GracefulShutdown(none),
 				"RunWithGracefulShutdown":     m.RunWithGracefulShutdown(none, consume(m)),
@@ -513,8 +545,13 @@ func TestMultiTopicConsumer_LifeCycle(t *testing.T) {
 			m := new(kafkax.MultiTopicConsumer)
 			closed(t, m)
 			m.SetLogger(nil, nil)
-			if len(m.Stats()) != 0 || m.Consumer("a") != nil || fmt.Sprint(m) == "" {
-				t.Error("the zero value has topics")
+			for _, m := range []*kafkax.MultiTopicConsumer{m, nil} {
+				if len(m.Stats()) != 0 || len(m.PartitionLag()) != 0 || m.Consumer("a") != nil || fmt.Sprint(m) == "" {
+					t.Error("there are topics")
+				}
+				if m.Lag() != -1 || m.Config().GroupID != "" {
+					t.Errorf("Lag is %d, and the configuration has a group", m.Lag())
+				}
 			}
 		}},
 	}
@@ -524,6 +561,115 @@ func TestMultiTopicConsumer_LifeCycle(t *testing.T) {
 			tt.test(t, b.multi(t, t.Name(), topics))
 		})
 	}
+}
+
+// A batch that fails for good stops every topic, and is not committed.
+func TestMultiTopicConsumer_FailedBatchStopsTheOthers(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, 1, kfake.SeedTopics(1, "bad", "good"))
+	b.on("bad").produce(t, numbered(1, 10)...)
+	b.on("good").produce(t, numbered(1, 10)...)
+	m := b.multi(t, "g", []string{"bad", "good"})
+	poison := errors.New("poison")
+	var good atomic.Int64
+	goodDone := make(chan struct{})
+	err := m.ConsumeBatch(testContext(t), map[string]kafkax.BatchHandler{
+		"good": func(_ context.Context, msgs []kafka.Message) error {
+			if good.Add(int64(len(msgs))) == 10 {
+				close(goodDone)
+			}
+			return nil
+		},
+		"bad": func(ctx context.Context, _ []kafka.Message) error {
+			select {
+			case <-goodDone:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			return &kafkax.BatchError{Failed: map[int]error{4: kafkax.Permanent(poison)}}
+		},
+	}, kafkax.WithBatchSize(10))
+	failed, ok := errors.AsType[*kafkax.HandlerError](err)
+	if !ok || failed.Topic != "bad" || failed.Offset != 4 || !errors.Is(err, poison) {
+		t.Errorf("err = %v, want the HandlerError of bad[0]@4", err)
+	}
+	for topic, want := range map[string]int64{"bad": 4, "good": 10} {
+		if got := b.on(topic).committed(t, "g", 0); got != want {
+			t.Errorf("%s: committed %d, want %d", topic, got, want)
+		}
+	}
+}
+
+// The lag of several topics is known when that of each is.
+func TestMultiTopicConsumer_Lag(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, 1, kfake.SeedTopics(2, "a", "b"))
+	b.on("a").produce(t, numbered(2, 30)...)
+	m := b.multi(t, "g", []string{"a", "b", "missing"})
+	if got := m.Lag(); got != -1 {
+		t.Errorf("Lag is %d before anything is read, want -1", got)
+	}
+	none := map[string]map[int]int64{"a": {}, "b": {}, "missing": {}}
+	if got := m.PartitionLag(); !reflect.DeepEqual(got, none) {
+		t.Errorf("PartitionLag is %v before anything is read, want %v", got, none)
+	}
+
+	var handled atomic.Int64
+	over := make(chan struct{})
+	wait := func(ctx context.Context, _ kafka.Message) error {
+		if handled.Add(1) > 20 {
+			<-over
+		}
+		return ctx.Err()
+	}
+	run(t, func(ctx context.Context) error {
+		return m.Consume(ctx, map[string]kafkax.Handler{"a": wait, "b": wait, "missing": wait})
+	})
+	defer close(over) // before the loops are stopped
+	eventually(t, "the lag of each partition", func() bool {
+		lags := m.PartitionLag()
+		return len(lags["a"]) == 2 && lags["a"][0]+lags["a"][1] == 40 && reflect.DeepEqual(lags["b"], map[int]int64{0: 0, 1: 0}) && len(lags["missing"]) == 0
+	})
+	if got := m.Lag(); got != -1 {
+		t.Errorf("Lag is %d while a topic is missing, want -1", got)
+	}
+
+	two := b.multi(t, "g2", []string{"a", "b"})
+	_, handlers := journals("a", "b")
+	handlers["b"] = wait
+	run(t, func(ctx context.Context) error { return two.Consume(ctx, handlers) })
+	eventually(t, "the lag of both topics to be nothing", func() bool { return two.Lag() == 0 })
+	b.on("b").produce(t, numbered(2, 3)...)
+	eventually(t, "the lag of one to show", func() bool { return two.Lag() == 6 })
+}
+
+func TestMultiTopicConsumer_Config(t *testing.T) {
+	t.Parallel()
+	m := kafkax.MustNewMultiTopicConsumer([]string{"a", "b"}, kafkax.WithConsumerBrokers("localhost:9092"),
+		kafkax.WithConsumerGroupID("g"), kafkax.WithConsumerTopic("elsewhere"), kafkax.WithConsumerMaxBytes(1<<20))
+	t.Cleanup(func() { _ = m.Close() })
+	cfg := m.Config()
+	if cfg.GroupID != "g" || cfg.MaxBytes != 1<<20 || cfg.Topic != "" {
+		t.Errorf("group %q, max_bytes %d, topic %q", cfg.GroupID, cfg.MaxBytes, cfg.Topic)
+	}
+	cfg.Brokers[0] = "elsewhere:9092"
+	if got := m.Config().Brokers[0]; got != "localhost:9092" {
+		t.Errorf("a change of the copy shows: brokers %s", got)
+	}
+	if got := m.Consumer("b").Config().Topic; got != "b" {
+		t.Errorf("the consumer of b has topic %q", got)
+	}
+}
+
+func TestMustNewMultiTopicConsumer(t *testing.T) {
+	t.Parallel()
+	defer func() {
+		if err, ok := recover().(error); !ok || !errors.Is(err, kafkax.ErrNoTopic) {
+			t.Errorf("panic(%v), want the error of NewMultiTopicConsumer", err)
+		}
+	}()
+	kafkax.MustNewMultiTopicConsumer(nil, kafkax.WithConsumerBrokers("localhost:9092"), kafkax.WithConsumerGroupID("g"))
+	t.Error("no panic")
 }
 
 // One context bounds the stop of all topics, and the error names what each of

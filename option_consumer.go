@@ -203,8 +203,8 @@ func WithConsumerMinBytes(n int) ConsumerOption {
 	return consumerSetting("consumer.min_bytes", "WithConsumerMinBytes", n)
 }
 
-// WithConsumerMaxBytes sets the most bytes of one fetch. It also bounds what
-// is queued for the handlers.
+// WithConsumerMaxBytes sets the most memory that what is fetched and not handled
+// yet may take, over all partitions. Each fetch asks for a share of it.
 //
 // Default 10485760 (10 MiB); below 1 or below the least bytes it is an error
 // matching [ErrInvalidConfig]. A single batch that is larger is still
@@ -462,8 +462,10 @@ func WithConsumerHandlerTimeout(d time.Duration) ConsumerOption {
 
 // WithConsumerConfig starts from a whole configuration, of [LoadConsumerFromEnv]
 // or [Consumer.Config], as it is or with fields changed. Values that were not
-// changed keep their source in errors and in the explanation. It sets
-// every key, so options before it are lost and options behind it go over it.
+// changed keep their source in errors and in the explanation. It sets every
+// key, so it goes over the keys of options before it, and options behind it go
+// over its own. What has no key (loggers, TLS, SASL, the group's function) it
+// sets where cfg has it, and leaves as it is elsewhere.
 //
 // No default. A configuration that was written as a literal is an error
 // matching [ErrInvalidConfig].

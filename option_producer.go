@@ -301,8 +301,10 @@ func WithProducerReadTimeout(d time.Duration) ProducerOption {
 
 // WithProducerConfig starts from a whole configuration, of [LoadProducerFromEnv]
 // or [Producer.Config], as it is or with fields changed. Values that were not
-// changed keep their source in errors and in the explanation. It sets
-// every key, so options before it are lost and options behind it go over it.
+// changed keep their source in errors and in the explanation. It sets every
+// key, so it goes over the keys of options before it, and options behind it go
+// over its own. What has no key (loggers, TLS, SASL, completion, the writer's
+// function) it sets where cfg has it, and leaves as it is elsewhere.
 //
 // No default. A configuration that was written as a literal is an error
 // matching [ErrInvalidConfig].

@@ -507,3 +507,38 @@ func TestC1_ConsumeOptions(t *testing.T) {
 		})
 	}
 }
+
+// A whole configuration goes over the keys of options before it, and over what
+// has no key only where it has that itself.
+func TestWholeConfigurationAfterOptions(t *testing.T) {
+	t.Parallel()
+	logger := kafka.LoggerFunc(func(string, ...any) {})
+	tests := []struct {
+		name string
+		from []kafkax.ConsumerOption // of the whole configuration
+		want []string
+	}{
+		{"without_loggers", nil, []string{"logger"}},
+		{"with_one", []kafkax.ConsumerOption{kafkax.WithConsumerErrorLogger(logger)}, []string{"error_logger", "logger"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			basis := []kafkax.ConsumerOption{
+				kafkax.WithConsumerBrokers("localhost:9092"), kafkax.WithConsumerTopic("whole"), kafkax.WithConsumerGroupID("g"),
+			}
+			whole := kafkax.ResolveConsumer(nil, append(basis, tt.from...)...)
+			r := kafkax.ResolveConsumer(nil, kafkax.WithConsumerTopic("before"), kafkax.WithConsumerLogger(logger),
+				kafkax.WithConsumerConfig(whole.Config), kafkax.WithConsumerMaxBytes(1<<20))
+			if err := errors.Join(whole.Err, r.Err); err != nil {
+				t.Fatal(err)
+			}
+			if r.Config.Topic != "whole" || r.Config.MaxBytes != 1<<20 {
+				t.Errorf("topic %q, max_bytes %d", r.Config.Topic, r.Config.MaxBytes)
+			}
+			if got := slices.Sorted(slices.Values(r.Config.Injected())); !slices.Equal(got, tt.want) {
+				t.Errorf("it has %v, want %v", got, tt.want)
+			}
+		})
+	}
+}

@@ -186,7 +186,8 @@ func (p *Producer) SendToTopicWithHeaders(ctx context.Context, topic string, key
 }
 
 // SendJSON is [Producer.SendMessage] with payload as encoding/json writes it.
-// A payload it cannot write is an error, and nothing is sent.
+// A payload it cannot write is an error, and nothing is sent; the error's text
+// names Go types and shows nothing of the payload.
 func (p *Producer) SendJSON(ctx context.Context, key []byte, payload any) error {
 	return p.SendJSONToTopic(ctx, "", key, payload)
 }
@@ -196,9 +197,25 @@ func (p *Producer) SendJSONToTopic(ctx context.Context, topic string, key []byte
 	value, err := json.Marshal(payload)
 	if err != nil {
 		p.countFailed(1)
-		return fmt.Errorf("kafkax: payload of type %T as JSON: %w", payload, err)
+		return &unprintedError{text: fmt.Sprintf("kafkax: payload of type %T: %s", payload, encodeProblem(err)), err: err}
 	}
 	return p.SendToTopic(ctx, topic, key, value)
+}
+
+// encodeProblem says why a payload cannot be written as JSON, and shows
+// nothing of it: what an encoder of its types said may quote it.
+func encodeProblem(err error) string {
+	switch e := err.(type) { //nolint:errorlint // what an encoder inside returns is its own
+	case *json.MarshalerError:
+		return fmt.Sprintf("the encoder of %v failed", e.Type)
+	case *json.UnsupportedTypeError:
+		return fmt.Sprintf("JSON has no form for Go type %v", e.Type)
+	case *json.UnsupportedValueError:
+		if e.Value.IsValid() {
+			return fmt.Sprintf("JSON has no form for this value of Go type %v", e.Value.Type())
+		}
+	}
+	return "JSON has no form for it"
 }
 
 // SetLogger replaces both loggers, also while messages are sent. nil is the
@@ -209,9 +226,10 @@ func (p *Producer) SetLogger(logger, errorLogger kafka.Logger) {
 	}
 }
 
-// Ping makes a round trip to every broker, on a connection of its own where a
-// warm one could hide that the cluster is gone. The error names each broker
-// that failed and why. It blocks until ctx ends or dial_timeout has passed.
+// Ping connects to each configured broker anew, where a warm connection could
+// hide that the cluster is gone, authenticates, and is nil when one of them
+// answers. It blocks until then, or until ctx ends or dial_timeout has passed.
+// The error has a [ConnectError] for each broker.
 func (p *Producer) Ping(ctx context.Context) error {
 	switch {
 	case ctx == nil:

@@ -3,6 +3,7 @@ package kafkax_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -455,6 +456,63 @@ func TestBadInputIsAnErrorAndDialsNothing(t *testing.T) {
 	if got := log.String(); got != "" {
 		t.Errorf("logged %q", got)
 	}
+}
+
+// An encoder of a type's own may quote what it was given. Its error is there,
+// and its text is nowhere.
+func TestSendJSONShowsNothingOfThePayload(t *testing.T) {
+	t.Parallel()
+	p, err := kafkax.NewProducer(kafkax.WithProducerBrokers("127.0.0.1:1")) // Nobody listens.
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = p.Close() // what is encoded all the same fails at once
+	ring := map[string]any{}
+	ring["secret"] = ring
+	tests := []struct {
+		name    string
+		payload any
+		want    string
+		as      any
+	}{
+		{"marshaler", refusingJSON("secret"), "the encoder of kafkax_test.refusingJSON failed", new(*json.MarshalerError)},
+		{"text_marshaler", []any{refusingText{"secret"}}, "the encoder of kafkax_test.refusingText failed", new(*json.MarshalerError)},
+		{"text_marshaler_as_a_key", map[refusingText]int{{"secret"}: 1}, "JSON has no form for it", nil},
+		{"number", json.Number("secret"), "JSON has no form for it", nil},
+		{"not_a_number", map[string]float64{"secret": math.Inf(1)}, "this value of Go type float64", new(*json.UnsupportedValueError)},
+		{"channel", make(chan string), "Go type chan string", new(*json.UnsupportedTypeError)},
+		{"ring", ring, "this value of Go type map[string]interface {}", new(*json.UnsupportedValueError)},
+		{"time", time.Date(123456, 1, 1, 0, 0, 0, 0, time.UTC), "the encoder of time.Time failed", new(*json.MarshalerError)},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			err := p.SendJSONToTopic(t.Context(), "orders", nil, tt.payload)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("err = %v, want %q in it", err, tt.want)
+			}
+			if tt.as != nil && !errors.As(err, tt.as) {
+				t.Errorf("errors.As does not find the cause of %v", err)
+			}
+			for _, part := range []string{"secret", "Inf", "123456"} {
+				if strings.Contains(err.Error(), part) {
+					t.Errorf("the error shows %s: %v", part, err)
+				}
+			}
+		})
+	}
+}
+
+type refusingJSON string
+
+func (s refusingJSON) MarshalJSON() ([]byte, error) {
+	return nil, fmt.Errorf("cannot write %s", string(s))
+}
+
+type refusingText struct{ text string }
+
+func (s refusingText) MarshalText() ([]byte, error) {
+	return nil, fmt.Errorf("cannot write %s", s.text)
 }
 
 func TestProducerStatsOnlyGrow(t *testing.T) {

@@ -210,6 +210,35 @@ func TestDocNames(t *testing.T) {
 	}
 }
 
+// What a document says of the log, somebody will search for: it must be written.
+func TestDocLogLines(t *testing.T) {
+	t.Parallel()
+	var written strings.Builder
+	for _, file := range checkedPackage(t).files {
+		ast.Inspect(file, func(n ast.Node) bool {
+			if text, ok := n.(*ast.BasicLit); ok && text.Kind == token.STRING {
+				written.WriteString(text.Value + "\n")
+			}
+			return true
+		})
+	}
+	said := regexp.MustCompile("log\\s+says\\s+((?:`[^`]+`(?:,\\s+or\\s+|,\\s+)?)+)")
+	count := 0
+	for _, doc := range docs(t) {
+		for _, m := range said.FindAllStringSubmatch(readDoc(t, doc), -1) {
+			for _, line := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(m[1], -1) {
+				count++
+				if !strings.Contains(written.String(), line[1]) {
+					t.Errorf("%s: nothing writes %q", doc, line[1])
+				}
+			}
+		}
+	}
+	if count < 5 {
+		t.Errorf("%d lines found", count)
+	}
+}
+
 // exported is every exported name of the package, methods apart.
 func exported(t *testing.T) map[string]bool {
 	t.Helper()

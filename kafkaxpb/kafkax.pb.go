@@ -779,8 +779,8 @@ type ConsumerConfig struct {
 	Partition *int32 `protobuf:"varint,22,opt,name=partition,proto3,oneof" json:"partition,omitempty"`
 	// How many bytes a fetch waits for, at most max_wait. Default 1.
 	MinBytes *int32 `protobuf:"varint,23,opt,name=min_bytes,json=minBytes,proto3,oneof" json:"min_bytes,omitempty"`
-	// Most bytes of one fetch, and the bound of what is queued. Default
-	// 10485760.
+	// Most bytes of what is fetched and not handled yet, over all partitions.
+	// Default 10485760.
 	MaxBytes *int32 `protobuf:"varint,24,opt,name=max_bytes,json=maxBytes,proto3,oneof" json:"max_bytes,omitempty"`
 	// How long the broker may hold a fetch. Default 500ms.
 	MaxWait *durationpb.Duration `protobuf:"bytes,25,opt,name=max_wait,json=maxWait,proto3" json:"max_wait,omitempty"`

@@ -28,8 +28,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/segmentio/kafka-go"
-
 	"github.com/bi-common/kafkax"
 	"github.com/bi-common/kafkax/examples/internal/demo"
 	"github.com/bi-common/kafkax/examples/internal/quakes"
@@ -119,7 +117,7 @@ type outcomes struct {
 
 // add is called with the messages of each batch, by several goroutines. Without
 // a callback, failures would go to the error logger.
-func (o *outcomes) add(msgs []kafka.Message, err error) {
+func (o *outcomes) add(msgs []kafkax.Message, err error) {
 	if err != nil {
 		o.failed.Add(int64(len(msgs)))
 		o.out.Printf("failed: %d messages to %s[%d]: %v", len(msgs), msgs[0].Topic, msgs[0].Partition, err)

@@ -9,7 +9,6 @@ import (
 	"log"
 	"time"
 
-	"github.com/segmentio/kafka-go"
 	_ "modernc.org/sqlite" // the driver "sqlite", in Go alone
 
 	"github.com/bi-common/kafkax"
@@ -53,7 +52,7 @@ func openStore(ctx context.Context, file string, out *log.Logger) (*store, error
 func (s *store) close() error { return s.db.Close() }
 
 // add is the handler.
-func (s *store) add(ctx context.Context, msgs []kafka.Message) error {
+func (s *store) add(ctx context.Context, msgs []kafkax.Message) error {
 	added, failed, err := s.transact(ctx, msgs)
 	if err != nil {
 		s.out.Printf("not stored: %d messages, to be tried again: %v", len(msgs), err)
@@ -70,7 +69,7 @@ func (s *store) add(ctx context.Context, msgs []kafka.Message) error {
 }
 
 // transact stores a batch in one transaction: all of it, or nothing.
-func (s *store) transact(ctx context.Context, msgs []kafka.Message) (added int, failed map[int]error, err error) {
+func (s *store) transact(ctx context.Context, msgs []kafkax.Message) (added int, failed map[int]error, err error) {
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
 		return 0, nil, err
@@ -83,7 +82,7 @@ func (s *store) transact(ctx context.Context, msgs []kafka.Message) (added int, 
 }
 
 // insert says how many rows are new, and by index which messages are no events.
-func insert(ctx context.Context, tx *sql.Tx, msgs []kafka.Message) (added int, failed map[int]error, err error) {
+func insert(ctx context.Context, tx *sql.Tx, msgs []kafkax.Message) (added int, failed map[int]error, err error) {
 	stmt, err := tx.PrepareContext(ctx, insertEvent)
 	if err != nil {
 		return 0, nil, err

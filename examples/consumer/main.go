@@ -30,8 +30,6 @@ import (
 	"os"
 	"sync/atomic"
 
-	"github.com/segmentio/kafka-go"
-
 	"github.com/bi-common/kafkax"
 	"github.com/bi-common/kafkax/examples/internal/demo"
 	"github.com/bi-common/kafkax/examples/internal/quakes"
@@ -107,7 +105,7 @@ type service struct {
 
 // handle is called for each message, in the order of its partition. The context
 // ends when a stop or a rebalance cannot wait any longer: pass it on.
-func (s *service) handle(_ context.Context, msg kafka.Message) error {
+func (s *service) handle(_ context.Context, msg kafkax.Message) error {
 	var e quakes.Event
 	if err := json.Unmarshal(msg.Value, &e); err != nil {
 		return kafkax.Permanent(fmt.Errorf("decode: %w", err))
@@ -125,7 +123,7 @@ func (s *service) handle(_ context.Context, msg kafka.Message) error {
 // onError is called for each message that is given up, whose dead letter is
 // written by then, and for what the loop lives through, like a cluster that is
 // out of reach for a while: then the message has a topic, and no time.
-func (s *service) onError(_ context.Context, msg kafka.Message, err error) {
+func (s *service) onError(_ context.Context, msg kafkax.Message, err error) {
 	place := msg.Topic
 	if !msg.Time.IsZero() {
 		place = fmt.Sprintf("%s[%d]@%d", msg.Topic, msg.Partition, msg.Offset)

@@ -29,8 +29,6 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/segmentio/kafka-go"
-
 	"github.com/bi-common/kafkax"
 	"github.com/bi-common/kafkax/examples/internal/demo"
 	"github.com/bi-common/kafkax/examples/internal/quakes"
@@ -112,7 +110,7 @@ type place struct {
 }
 
 // add is the handler.
-func (s *sums) add(_ context.Context, msg kafka.Message) error {
+func (s *sums) add(_ context.Context, msg kafkax.Message) error {
 	if s.breakAt > 0 && len(s.added) >= s.breakAt {
 		return errBroken
 	}

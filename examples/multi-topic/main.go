@@ -29,8 +29,6 @@ import (
 	"sync/atomic"
 	"syscall"
 
-	"github.com/segmentio/kafka-go"
-
 	"github.com/bi-common/kafkax"
 	"github.com/bi-common/kafkax/examples/internal/demo"
 	"github.com/bi-common/kafkax/examples/internal/quakes"
@@ -100,12 +98,12 @@ type counts struct {
 	blasts      atomic.Int64
 }
 
-func (c *counts) earthquake(context.Context, kafka.Message) error {
+func (c *counts) earthquake(context.Context, kafkax.Message) error {
 	c.earthquakes.Add(1)
 	return nil
 }
 
-func (c *counts) blast(_ context.Context, msg kafka.Message) error {
+func (c *counts) blast(_ context.Context, msg kafkax.Message) error {
 	var e quakes.Event
 	if err := json.Unmarshal(msg.Value, &e); err != nil {
 		return kafkax.Permanent(fmt.Errorf("decode: %w", err))
@@ -117,8 +115,8 @@ func (c *counts) blast(_ context.Context, msg kafka.Message) error {
 }
 
 // events is the part of the data that is of these types.
-func events(types ...string) []kafka.Message {
-	var msgs []kafka.Message
+func events(types ...string) []kafkax.Message {
+	var msgs []kafkax.Message
 	all := quakes.Messages()
 	for i, e := range quakes.Events() {
 		if slices.Contains(types, e.Type) {

@@ -27,7 +27,6 @@ import (
 	"sync/atomic"
 	"syscall"
 
-	"github.com/segmentio/kafka-go"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/bi-common/kafkax"
@@ -93,7 +92,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	ctx, release := demo.UntilCaughtUp(ctx, consumer)
 	defer release()
 	var handled atomic.Int64 // concurrency is above 1
-	err = consumer.Consume(ctx, func(context.Context, kafka.Message) error {
+	err = consumer.Consume(ctx, func(context.Context, kafkax.Message) error {
 		handled.Add(1)
 		return nil
 	})

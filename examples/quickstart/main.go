@@ -24,8 +24,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/segmentio/kafka-go"
-
 	"github.com/bi-common/kafkax"
 	"github.com/bi-common/kafkax/examples/internal/quakes"
 )
@@ -239,7 +237,7 @@ func (e NotEarthquakeError) Error() string { return "not an earthquake but: " + 
 // handle is called for each message, in the order of its partition. Nil: the
 // message may be committed. An error: it is called again, after a wait; after
 // the last try the message goes to the dead letter topic, and is then committed.
-func (s *sink) handle(ctx context.Context, msg kafka.Message) error {
+func (s *sink) handle(ctx context.Context, msg kafkax.Message) error {
 	e, err := decode(msg)
 	if err != nil {
 		// Trying again would not help, so the message is dead at once.
@@ -249,7 +247,7 @@ func (s *sink) handle(ctx context.Context, msg kafka.Message) error {
 }
 
 // decode makes an earthquake of a message.
-func decode(msg kafka.Message) (quakes.Event, error) {
+func decode(msg kafkax.Message) (quakes.Event, error) {
 	var e quakes.Event
 	if err := json.Unmarshal(msg.Value, &e); err != nil {
 		return e, fmt.Errorf("decode: %w", err)

@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/segmentio/kafka-go"
-
 	"github.com/bi-common/kafkax"
 	"github.com/bi-common/kafkax/examples/internal/quakes"
 )
@@ -27,7 +25,7 @@ type ledger struct {
 	refused int            // of these, what is no earthquake
 
 	before, now []position // of the group
-	dead        []kafka.Message
+	dead        []kafkax.Message
 	deadNow     int // of these, what this run wrote
 	deadTwice   int // of these, what was there already
 }
@@ -47,7 +45,7 @@ func openLedger(ctx context.Context, c *cluster, opts options) (*ledger, error) 
 	// knows, so look there before sending anything again. A service that
 	// forwards a table would note how far it is in that table.
 	have := map[string]bool{}
-	err = c.readAll(ctx, topic, func(msg kafka.Message) {
+	err = c.readAll(ctx, topic, func(msg kafkax.Message) {
 		e, err := decode(msg)
 		if have[e.ID] {
 			l.twice++
@@ -89,7 +87,7 @@ func (l *ledger) close(ctx context.Context) error {
 		return err
 	}
 	seen := map[string]bool{}
-	return l.cluster.readAll(ctx, dlqTopic, func(msg kafka.Message) {
+	return l.cluster.readAll(ctx, dlqTopic, func(msg kafkax.Message) {
 		if header(msg, kafkax.HeaderConsumerGroup) != l.opts.group {
 			return // of another group, which had its own failures
 		}
@@ -108,7 +106,7 @@ func (l *ledger) close(ctx context.Context) error {
 	})
 }
 
-func header(msg kafka.Message, key string) string {
+func header(msg kafkax.Message, key string) string {
 	for _, h := range msg.Headers {
 		if h.Key == key {
 			return string(h.Value)

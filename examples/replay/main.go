@@ -30,8 +30,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/segmentio/kafka-go"
-
 	"github.com/bi-common/kafkax"
 	"github.com/bi-common/kafkax/examples/internal/demo"
 	"github.com/bi-common/kafkax/examples/internal/quakes"
@@ -102,7 +100,7 @@ type replayed struct {
 	largest quakes.Event
 }
 
-func (r *replayed) handle(_ context.Context, msg kafka.Message) error {
+func (r *replayed) handle(_ context.Context, msg kafkax.Message) error {
 	var e quakes.Event
 	if err := json.Unmarshal(msg.Value, &e); err != nil {
 		return kafkax.Permanent(fmt.Errorf("decode: %w", err))
@@ -119,7 +117,7 @@ func (r *replayed) handle(_ context.Context, msg kafka.Message) error {
 
 // timed is the data with the time of each event as its message's, which is the
 // time of sending otherwise.
-func timed() []kafka.Message {
+func timed() []kafkax.Message {
 	msgs := quakes.Messages()
 	for i, e := range quakes.Events() {
 		msgs[i].Time = e.At()

@@ -31,8 +31,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/segmentio/kafka-go"
-
 	"github.com/bi-common/kafkax"
 	"github.com/bi-common/kafkax/examples/internal/demo"
 	"github.com/bi-common/kafkax/examples/internal/quakes"
@@ -89,7 +87,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	ctx, release := demo.UntilCaughtUp(ctx, consumer)
 	defer release()
 	handled := 0
-	err = consumer.Consume(ctx, func(context.Context, kafka.Message) error {
+	err = consumer.Consume(ctx, func(context.Context, kafkax.Message) error {
 		handled++ // concurrency is 1, the default
 		return nil
 	})

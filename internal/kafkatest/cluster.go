@@ -58,6 +58,7 @@ func Run(nodes int, opts ...Option) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kafkatest: %w", err)
 	}
+	say("starting Kafka, %d node(s)", nodes)
 	slot, err := takeSlot()
 	if err != nil {
 		return nil, fmt.Errorf("kafkatest: %w", err)

@@ -7,9 +7,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -17,9 +19,20 @@ import (
 //go:embed pom.xml
 var pom []byte
 
+// jarSums are the SHA-256 sums of the jars that the pom.xml stands for, as
+// sha256sum prints them and "sha256sum *.jar" makes them anew. Maven's own check
+// compares a jar with a sum from the same server, and only when it fetches.
+//
+//go:embed jars.sha256
+var jarSums []byte
+
 const (
 	// installTimeout bounds the download of about 54 MB of jars.
 	installTimeout = 5 * time.Minute
+
+	// copyDependencies is pinned, as Maven would take another version of the
+	// plugin some day. This one comes with it since 3.1.
+	copyDependencies = "org.apache.maven.plugins:maven-dependency-plugin:2.8:copy-dependencies"
 
 	// installPort is held by the process that downloads, so that test
 	// binaries that start together download once.
@@ -47,6 +60,7 @@ func installed() (d distribution, ok bool, err error) {
 	// never meets an old folder.
 	content := sha256.New()
 	content.Write(pom)
+	content.Write(jarSums)
 	content.Write([]byte(strings.Join(scramArgs(), " ")))
 	d = distribution{filepath.Join(cache, "kafka-"+hex.EncodeToString(content.Sum(nil))[:12])}
 
@@ -95,16 +109,52 @@ func download(ctx context.Context, d distribution) error {
 	if err := os.WriteFile(pomFile, pom, 0o644); err != nil {
 		return err
 	}
-	mvn := exec.CommandContext(ctx, "mvn", "-q", "-B", "-f", pomFile, "dependency:copy-dependencies",
-		"-DoutputDirectory="+filepath.Join(tmp, "libs"))
+	say("fetching Kafka's jars with Maven, about 54 MB, once")
+	libs := filepath.Join(tmp, "libs")
+	mvn := exec.CommandContext(ctx, "mvn", "-q", "-B", "--strict-checksums", "-f", pomFile, copyDependencies, "-DoutputDirectory="+libs)
 	if out, err := mvn.CombinedOutput(); err != nil {
 		return fmt.Errorf("download Kafka with Maven: %w\n%s", err, out)
+	}
+	if err := checkSums(libs, jarSums); err != nil {
+		return fmt.Errorf("what Maven brought is not what jars.sha256 lists: %w", err)
 	}
 
 	if err := format(ctx, distribution{tmp}); err != nil {
 		return err
 	}
 	return os.Rename(tmp, d.dir)
+}
+
+// checkSums compares a folder with a list of names and SHA-256 sums: nothing may
+// be changed, missing or more.
+func checkSums(dir string, sums []byte) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	got := map[string]string{}
+	for _, e := range entries {
+		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return err
+		}
+		got[e.Name()] = fmt.Sprintf("%x", sha256.Sum256(data))
+	}
+	var problems []error
+	for line := range strings.Lines(string(sums)) {
+		sum, name, _ := strings.Cut(strings.TrimSpace(line), "  ")
+		switch {
+		case got[name] == "":
+			problems = append(problems, fmt.Errorf("%s is missing", name))
+		case got[name] != sum:
+			problems = append(problems, fmt.Errorf("%s has the sum %s, want %s", name, got[name], sum))
+		}
+		delete(got, name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(got)) {
+		problems = append(problems, fmt.Errorf("%s is not listed", name))
+	}
+	return errors.Join(problems...)
 }
 
 // format lets Kafka write the bootstrap records of a cluster: its features and

@@ -17,13 +17,25 @@ func Available(t testing.TB) {
 	if testing.Short() {
 		t.Skip("real Kafka: not in -short mode")
 	}
-	err := available()
+	need(t, "real Kafka", available())
+}
+
+// Need is [Available] for a test that needs another program too.
+func Need(t testing.TB, program string) {
+	t.Helper()
+	Available(t)
+	_, err := exec.LookPath(program)
+	need(t, program, err)
+}
+
+func need(t testing.TB, what string, err error) {
+	t.Helper()
 	switch {
 	case err == nil:
 	case os.Getenv("CI") == "true":
-		t.Fatalf("real Kafka, which CI must test against: %v", err)
+		t.Fatalf("%s, which CI must test against: %v", what, err)
 	default:
-		t.Skipf("real Kafka: %v", err)
+		skip(t, fmt.Sprintf("%s: %v", what, err))
 	}
 }
 
@@ -121,7 +133,8 @@ func (s *shared) close() error {
 // Close stops the shared clusters. The next test that asks starts new ones.
 func Close() error { return errors.Join(sharedOne.close(), sharedThree.close()) }
 
-// M is a testing.M whose Run also stops the shared clusters.
+// M is a testing.M whose Run also stops the shared clusters, and tells which
+// tests were skipped for want of a program.
 //
 //	func TestMain(m *testing.M) { os.Exit(kafkatest.M{M: m}.Run()) }
 //
@@ -131,6 +144,7 @@ type M struct{ *testing.M }
 // Run runs the tests and returns the exit code.
 func (m M) Run() int {
 	code := m.M.Run()
+	saySkips()
 	if err := Close(); err != nil {
 		fmt.Fprintln(os.Stderr, "kafkatest: stop:", err)
 		return max(code, 1)

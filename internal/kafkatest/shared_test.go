@@ -42,8 +42,8 @@ type recorder struct {
 	verdict string
 }
 
-func (r *recorder) Skipf(format string, args ...any) {
-	r.verdict = "skip: " + fmt.Sprintf(format, args...)
+func (r *recorder) Skip(args ...any) {
+	r.verdict = "skip: " + fmt.Sprint(args...)
 	runtime.Goexit()
 }
 

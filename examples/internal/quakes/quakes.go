@@ -15,7 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/segmentio/kafka-go"
+	"github.com/bi-common/kafkax"
 )
 
 // Event is what a network of stations measured.
@@ -64,11 +64,11 @@ func Events() []Event { return slices.Clone(all()) }
 
 // Messages returns the events as messages without a topic: the value is the
 // JSON, the key the network, so that each network's events stay in order.
-func Messages() []kafka.Message {
+func Messages() []kafkax.Message {
 	events := all()
-	msgs := make([]kafka.Message, 0, len(events))
+	msgs := make([]kafkax.Message, 0, len(events))
 	for line := range bytes.Lines(lines) {
-		msgs = append(msgs, kafka.Message{
+		msgs = append(msgs, kafkax.Message{
 			Key:   []byte(events[len(msgs)].Net),
 			Value: bytes.Clone(bytes.TrimSuffix(line, []byte("\n"))),
 		})
