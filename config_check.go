@@ -70,7 +70,7 @@ func (c *ProducerConfig) check(r *resolver) {
 func (c *ConsumerConfig) check(r *resolver) {
 	c.ConnectionConfig.check(r)
 
-	if c.GroupID != "" && r.given("consumer.partition") && r.sound("consumer.partition") {
+	if c.GroupID != "" && c.Partition >= 0 && r.sound("consumer.partition") {
 		r.fail("consumer.partition", "must not be given together with "+r.also("consumer.group_id"), nil)
 	}
 	if r.sound("consumer.min_bytes", "consumer.max_bytes") && c.MinBytes > c.MaxBytes {
@@ -105,5 +105,8 @@ func (c *ConsumerConfig) require(r *resolver) {
 	c.ConnectionConfig.require(r)
 	if c.Topic == "" && r.sound("consumer.topic") {
 		r.fail("consumer.topic", "is needed: set KAFKAX_CONSUMER_TOPIC, consumer.topic in the YAML, or the option", ErrNoTopic)
+	}
+	if c.GroupID == "" && c.Partition < 0 && r.sound("consumer.group_id", "consumer.partition") {
+		r.fail("consumer.group_id", "is needed, or consumer.partition to read one partition without a group: set KAFKAX_CONSUMER_GROUP_ID, consumer.group_id in the YAML, or the option", nil)
 	}
 }

@@ -60,6 +60,7 @@ func (c *ConnectionConfig) keys() []configKey {
 		listKey("brokers", &c.Brokers, addressRule),
 		stringKey("client_id", &c.ClientID, kafkaString),
 		durationKey("dial_timeout", &c.DialTimeout, time.Millisecond, maxKafkaTime),
+		durationKey("request_timeout", &c.RequestTimeout, time.Millisecond, maxKafkaTime),
 		durationKey("shutdown_timeout", &c.ShutdownTimeout, time.Millisecond, maxKafkaTime),
 	}, c.SASL.keys(), c.TLS.keys())
 }
@@ -111,7 +112,7 @@ func (c *ConsumerConfig) keys() []configKey {
 	return append(c.ConnectionConfig.keys(),
 		stringKey("consumer.topic", &c.Topic, topicRule),
 		stringKey("consumer.group_id", &c.GroupID, kafkaString),
-		intKey("consumer.partition", &c.Partition, 0, math.MaxInt32),
+		optionalIntKey("consumer.partition", &c.Partition, 0, math.MaxInt32),
 		intKey("consumer.min_bytes", &c.MinBytes, 1, math.MaxInt32),
 		intKey("consumer.max_bytes", &c.MaxBytes, 1, math.MaxInt32),
 		durationKey("consumer.max_wait", &c.MaxWait, time.Millisecond, maxKafkaTime),
@@ -225,6 +226,26 @@ func intKey(name string, p *int, low, high int) configKey {
 			return ""
 		},
 	}
+}
+
+// optionalIntKey may also be empty, for "none", which the field holds as -1.
+func optionalIntKey(name string, p *int, low, high int) configKey {
+	k := intKey(name, p, low, high)
+	bounded := k.parse
+	k.parse = func(text string) string {
+		if strings.TrimSpace(text) == "" {
+			*p = -1
+			return ""
+		}
+		return bounded(text)
+	}
+	k.get = func() any {
+		if *p == -1 {
+			return ""
+		}
+		return *p
+	}
+	return k
 }
 
 func floatKey(name string, p *float64, low, high float64) configKey {

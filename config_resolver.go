@@ -66,9 +66,6 @@ func (r *resolver) sound(keys ...string) bool {
 	return !slices.ContainsFunc(keys, func(k string) bool { return r.broken[k] })
 }
 
-// given says whether anybody but the defaults set the key.
-func (r *resolver) given(key string) bool { return r.settings[key].source != sourceDefault }
-
 // also names the other key of a rule, with its value and where that is from.
 func (r *resolver) also(key string) string {
 	return fmt.Sprintf("%s, which is %s (%s)", key, r.key(key).shown(), r.settings[key].source)

@@ -20,12 +20,15 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/bi-common/kafkax"
+	"github.com/bi-common/kafkax/kafkaxpb"
 )
 
 var updateGolden = flag.Bool("update-golden", false, "write testdata/*.golden anew")
 
 // minimal is an environment that both sides accept.
-var minimal = []string{"KAFKAX_BROKERS=kafka:9092", "KAFKAX_PRODUCER_TOPIC=orders", "KAFKAX_CONSUMER_TOPIC=orders"}
+var minimal = []string{
+	"KAFKAX_BROKERS=kafka:9092", "KAFKAX_PRODUCER_TOPIC=orders", "KAFKAX_CONSUMER_TOPIC=orders", "KAFKAX_CONSUMER_GROUP_ID=billing",
+}
 
 func environ(entries ...string) []string { return append(slices.Clone(minimal), entries...) }
 
@@ -260,6 +263,7 @@ func TestC1_EveryProblemAtOnce(t *testing.T) {
 		{Key: "consumer.concurrency", Source: "option WithConsumerConcurrency", Value: "0"},
 		{Key: "brokers", Source: "default"},
 		{Key: "consumer.topic", Source: "default"},
+		{Key: "consumer.group_id", Source: "default"},
 	}
 	got := problems(t, r.Err)
 	if len(got) != len(want) {
@@ -315,6 +319,73 @@ func TestC1_Missing(t *testing.T) {
 	}
 }
 
+// A consumer that was given neither a group nor a partition would read one
+// partition of several and commit nothing, without a word.
+func TestC1_GroupOrPartition(t *testing.T) {
+	t.Parallel()
+
+	group, partition := kafkax.WithConsumerGroupID, kafkax.WithConsumerPartition
+	proto := func(cfg *kafkaxpb.ConsumerConfig) kafkax.ConsumerOption {
+		return kafkax.ConsumerOptionsFromProto(cfg)[0]
+	}
+	loaded := func(change func(*kafkax.ConsumerConfig)) kafkax.ConsumerOption {
+		cfg, err := kafkax.LoadConsumer(minimal[:3])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cfg.Partition != -1 {
+			t.Errorf("a partition that nobody chose is %d", cfg.Partition)
+		}
+		change(&cfg)
+		return kafkax.WithConsumerConfig(cfg)
+	}
+	tests := []struct {
+		name      string
+		env       []string
+		opts      []kafkax.ConsumerOption
+		group     string
+		partition int
+		key       string // of the problem; "": none
+	}{
+		{name: "neither", key: "consumer.group_id"},
+		{name: "an empty group", opts: []kafkax.ConsumerOption{group("")}, key: "consumer.group_id"},
+		{name: "neither, in a config", opts: []kafkax.ConsumerOption{loaded(func(*kafkax.ConsumerConfig) {})}, key: "consumer.group_id"},
+		{name: "neither, in protobuf", opts: []kafkax.ConsumerOption{proto(new(kafkaxpb.ConsumerConfig))}, key: "consumer.group_id"},
+		{name: "both", opts: []kafkax.ConsumerOption{group("g"), partition(0)}, key: "consumer.partition"},
+		{name: "a negative partition", opts: []kafkax.ConsumerOption{partition(-1)}, key: "consumer.partition"},
+		{name: "partition 0", opts: []kafkax.ConsumerOption{partition(0)}},
+		{name: "partition 0 of the environment", env: []string{"KAFKAX_CONSUMER_PARTITION=0"}},
+		{name: "a partition with spaces", env: []string{"KAFKAX_CONSUMER_PARTITION= 3 "}, partition: 3},
+		{name: "partition 0 of protobuf", opts: []kafkax.ConsumerOption{proto(&kafkaxpb.ConsumerConfig{Partition: new(int32(0))})}},
+		{name: "partition 0 in a config", opts: []kafkax.ConsumerOption{loaded(func(c *kafkax.ConsumerConfig) { c.Partition = 0 })}},
+		{name: "a group", opts: []kafkax.ConsumerOption{group("g")}, group: "g", partition: -1},
+		{name: "a group in a config", opts: []kafkax.ConsumerOption{loaded(func(c *kafkax.ConsumerConfig) { c.GroupID = "g" })}, group: "g", partition: -1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := kafkax.ResolveConsumer(slices.Concat(minimal[:3], tt.env), tt.opts...)
+			if tt.key != "" {
+				if got := problems(t, r.Err); len(got) != 1 || got[0].Key != tt.key {
+					t.Errorf("got %v, want one problem, of %s", r.Err, tt.key)
+				}
+				return
+			}
+			if r.Err != nil || r.Config.GroupID != tt.group || r.Config.Partition != tt.partition {
+				t.Errorf("got group %q, partition %d and %v", r.Config.GroupID, r.Config.Partition, r.Err)
+			}
+			if cfg, _, _, err := kafkax.ResolveConsume(r.Config); err != nil || cfg.Partition != tt.partition {
+				t.Errorf("a loop has partition %d and %v", cfg.Partition, err)
+			}
+		})
+	}
+
+	_, err := kafkax.NewMultiTopicConsumer([]string{"a", "b"}, kafkax.WithConsumerBrokers("kafka:9092"))
+	if got := problems(t, err); len(got) != 1 || got[0].Key != "consumer.group_id" {
+		t.Errorf("several topics: got %v, want the problem once", err)
+	}
+}
+
 func TestC1_Rules(t *testing.T) {
 	t.Parallel()
 
@@ -342,6 +413,7 @@ func TestC1_Rules(t *testing.T) {
 		{"client id not UTF-8", "client_id=\xff", "client_id", "valid UTF-8"},
 		{"dial timeout zero", "dial_timeout=0", "dial_timeout", "at least 1ms"},
 		{"dial timeout negative", "dial_timeout=-1s", "dial_timeout", "at least 1ms"},
+		{"request timeout zero", "request_timeout=0", "request_timeout", "at least 1ms"},
 		{"shutdown timeout zero", "shutdown_timeout=0s", "shutdown_timeout", "at least 1ms"},
 		{"duration without unit", "dial_timeout=30", "dial_timeout", "duration with its unit"},
 		{"duration of words", "dial_timeout=soon", "dial_timeout", "duration with its unit"},
@@ -468,7 +540,6 @@ func TestC1_Accepted(t *testing.T) {
 		"KAFKAX_CONSUMER_COMMIT_INTERVAL=0",
 		"KAFKAX_CONSUMER_SESSION_TIMEOUT=60s",
 		"KAFKAX_CONSUMER_MIN_BYTES=10485760",
-		"KAFKAX_CONSUMER_PARTITION= 3 ",
 		"KAFKAX_CONSUMER_ORDERING=KEY",
 		"KAFKAX_TLS_ENABLED=T",
 		"KAFKAX_CONSUMER_GROUP_ID=any thing",
@@ -862,7 +933,7 @@ func writeFile(t *testing.T, content string) string {
 func TestC1_UnreadableCredentialsNameTheirSource(t *testing.T) {
 	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "none.pem")
-	_, consumerErr := kafkax.NewConsumer(kafkax.WithConsumerBrokers("b:9092"), kafkax.WithConsumerTopic("t"),
+	_, consumerErr := kafkax.NewConsumer(kafkax.WithConsumerBrokers("b:9092"), kafkax.WithConsumerTopic("t"), kafkax.WithConsumerPartition(0),
 		kafkax.WithConsumerTLSEnabled(true), kafkax.WithConsumerTLSCAFile(missing))
 	_, producerErr := kafkax.NewProducer(kafkax.WithProducerBrokers("b:9092"),
 		kafkax.WithProducerTLSEnabled(true), kafkax.WithProducerTLSCAFile(missing))

@@ -43,6 +43,7 @@ func TestLoadMayBeIncomplete(t *testing.T) {
 	}
 	cfg.Brokers = []string{"kafka:9092"}
 	cfg.Topic = "orders"
+	cfg.GroupID = "billing"
 	if r := kafkax.ResolveConsumer(nil, kafkax.WithConsumerConfig(cfg)); r.Err != nil || r.Config.Topic != "orders" {
 		t.Errorf("got %q and %v", r.Config.Topic, r.Err)
 	}

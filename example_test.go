@@ -26,6 +26,7 @@ func bill(context.Context, Order) error { return nil }
 func ExampleNewConsumer_configError() {
 	_, err := kafkax.NewConsumer(
 		kafkax.WithConsumerTopic("orders"),
+		kafkax.WithConsumerGroupID("billing"),
 		kafkax.WithConsumerBrokers("kafka-1:9092"),
 		kafkax.WithConsumerSessionTimeout(3*time.Second),
 		kafkax.WithConsumerRetryMaxAttempts(0),
@@ -69,6 +70,7 @@ func ExampleConsumerConfig_Explain() {
 	consumer, err := kafkax.NewConsumer(
 		kafkax.WithConsumerBrokers("kafka-1:9092", "kafka-2:9092"),
 		kafkax.WithConsumerTopic("orders"),
+		kafkax.WithConsumerGroupID("billing"),
 		kafkax.WithConsumerSASLMechanism(kafkax.SASLScramSHA512),
 		kafkax.WithConsumerSASLUsername("billing"),
 		kafkax.WithConsumerSASLPassword("hunter2"),
