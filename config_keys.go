@@ -29,7 +29,10 @@ func (k configKey) text() string { return settingText(k.get()) }
 // shown is the field as anybody may see it.
 func (k configKey) shown() string { return k.mask(k.text()) }
 
-const masked = "***"
+const (
+	masked   = "***"
+	maxShown = 200 // bytes of a value or a name
+)
 
 func (k configKey) mask(text string) string {
 	switch {
@@ -44,9 +47,8 @@ func (k configKey) mask(text string) string {
 		}
 		text = strings.Join(parts, ",")
 	}
-	const most = 200
-	if len(text) > most {
-		text = text[:most] + "..."
+	if len(text) > maxShown {
+		text = text[:maxShown] + "..."
 	}
 	if q := strconv.Quote(text); q != `"`+text+`"` {
 		return q

@@ -39,7 +39,7 @@ func ExampleNewConsumer_configError() {
 	}
 	// Output:
 	// true
-	// consumer.retry.max_attempts = 0 (option WithConsumerRetryMaxAttempts): must be a whole number from 1 to 2147483647
+	// kafkax: consumer.retry.max_attempts = 0 (option WithConsumerRetryMaxAttempts): must be a whole number from 1 to 2147483647
 	// consumer.heartbeat_interval = 3s (default): must be below consumer.session_timeout, which is 3s (option WithConsumerSessionTimeout); a third of it is usual
 	// first: consumer.retry.max_attempts
 }

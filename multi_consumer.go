@@ -70,7 +70,7 @@ func NewMultiTopicConsumer(topics []string, opts ...ConsumerOption) (*MultiTopic
 		}
 	}
 	if len(problems) > 0 {
-		return nil, errors.Join(problems...)
+		return nil, joinConfig(problems)
 	}
 	return &m, nil
 }
@@ -280,7 +280,7 @@ func (m *MultiTopicConsumer) check(handlers map[string]Handler, opts []ConsumeOp
 			problems.add(&ConfigError{Key: keyHandlers, Value: topic, Rule: "is not one of the consumer's topics"})
 		}
 	}
-	return errors.Join(problems...)
+	return joinConfig(problems)
 }
 
 // IsShutdown says whether Close or GracefulShutdown was called.

@@ -140,7 +140,7 @@ func TestC2_UnknownProtoFields(t *testing.T) {
 		t.Fatal(err) // 100: "hunter2", 200: 1
 	}
 	r := kafkax.ResolveProducer(minimal, kafkax.ProducerOptionsFromProto(&kafkaxpb.ProducerConfig{Sasl: sasl})...)
-	want := "protobuf kafkax.v1.SASLConfig has fields that this version does not know and ignores, of the numbers [100 200]"
+	want := `a protobuf message has fields that this version does not know and ignores message=kafkax.v1.SASLConfig numbers="[100 200]"`
 	if r.Err != nil || !slices.Equal(r.Warnings, []string{want}) {
 		t.Errorf("got %q and %v, want %q", r.Warnings, r.Err, want)
 	}
