@@ -67,7 +67,8 @@ func numbered(partitions, n int) []*kgo.Record {
 	return records
 }
 
-// consumer makes one that joins group, and closes it with the test.
+// consumer makes one that joins group, or without one reads partition 0, and
+// closes it with the test.
 func (b *broker) consumer(t testing.TB, group string, opts ...kafkax.ConsumerOption) *kafkax.Consumer {
 	t.Helper()
 	opts = append([]kafkax.ConsumerOption{
@@ -76,9 +77,13 @@ func (b *broker) consumer(t testing.TB, group string, opts ...kafkax.ConsumerOpt
 		kafkax.WithConsumerGroupID(group),
 		kafkax.WithConsumerHeartbeatInterval(100 * time.Millisecond),
 		kafkax.WithConsumerMaxWait(100 * time.Millisecond),
+		kafkax.WithConsumerRetryMaxAttempts(3),
 		kafkax.WithConsumerRetryInitialBackoff(time.Millisecond),
 		kafkax.WithConsumerErrorLogger(testLogger(t)),
 	}, opts...)
+	if group == "" {
+		opts = append([]kafkax.ConsumerOption{kafkax.WithConsumerPartition(0)}, opts...)
+	}
 	c, err := kafkax.NewConsumer(opts...)
 	if err != nil {
 		t.Fatal(err)

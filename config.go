@@ -67,6 +67,10 @@ type ConnectionConfig struct {
 	// exchange together. Default 10s, from 1ms.
 	DialTimeout time.Duration
 
+	// RequestTimeout is how long a broker may be silent while an answer of its
+	// is awaited; each byte that arrives starts it anew. Default 30s, from 1ms.
+	RequestTimeout time.Duration
+
 	// ShutdownTimeout bounds Close: what has not finished by then is cut off
 	// and named in the error. Default 30s, from 1ms.
 	ShutdownTimeout time.Duration
@@ -167,12 +171,11 @@ type ConsumerConfig struct {
 	Topic string
 
 	// GroupID is the group whose members share the topic's partitions and its
-	// committed offsets. Default none: Partition is read and nothing is
-	// committed.
+	// committed offsets. No default; it or Partition is required.
 	GroupID string
 
-	// Partition is the one to read without a group. Default 0. Setting it
-	// together with GroupID is an error.
+	// Partition is the one to read without a group; nothing is committed then.
+	// Default -1: none. Setting it together with GroupID is an error.
 	Partition int
 
 	// MinBytes is how much a fetch waits for, at most MaxWait. Default 1.

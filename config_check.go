@@ -70,7 +70,7 @@ func (c *ProducerConfig) check(r *resolver) {
 func (c *ConsumerConfig) check(r *resolver) {
 	c.ConnectionConfig.check(r)
 
-	if c.GroupID != "" && r.given("consumer.partition") && r.sound("consumer.partition") {
+	if c.GroupID != "" && c.Partition >= 0 && r.sound("consumer.partition") {
 		r.fail("consumer.partition", "must not be given together with "+r.also("consumer.group_id"), nil)
 	}
 	if r.sound("consumer.min_bytes", "consumer.max_bytes") && c.MinBytes > c.MaxBytes {
@@ -93,7 +93,7 @@ func (c *ConsumerConfig) check(r *resolver) {
 // require judges what no default can give.
 func (c *ConnectionConfig) require(r *resolver) {
 	if len(c.Brokers) == 0 && r.sound("brokers") {
-		r.fail("brokers", "at least one host:port is needed: set KAFKAX_BROKERS, brokers in the YAML, or the option", ErrNoBrokers)
+		r.missing("brokers", "at least one host:port is needed", ErrNoBrokers)
 	}
 }
 
@@ -104,6 +104,9 @@ func (c *ProducerConfig) require(r *resolver) { c.ConnectionConfig.require(r) }
 func (c *ConsumerConfig) require(r *resolver) {
 	c.ConnectionConfig.require(r)
 	if c.Topic == "" && r.sound("consumer.topic") {
-		r.fail("consumer.topic", "is needed: set KAFKAX_CONSUMER_TOPIC, consumer.topic in the YAML, or the option", ErrNoTopic)
+		r.missing("consumer.topic", "is needed", ErrNoTopic)
+	}
+	if c.GroupID == "" && c.Partition < 0 && r.sound("consumer.group_id", "consumer.partition") {
+		r.missing("consumer.group_id", "is needed, or consumer.partition to read one partition without a group", nil)
 	}
 }

@@ -74,6 +74,14 @@ func configurationTables(t *testing.T) string {
 	section("Producer", own(producer), "Producer")
 	section("Consumer", own(consumer), "Consumer")
 
+	b.WriteString("## Names in other clients\n\nWhat the Java client and librdkafka call what a key sets. An error or a warning of an unknown key says so too.\n\n" +
+		"| There | Here |\n| --- | --- |\n")
+	names := kafkax.KafkaNames()
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		fmt.Fprintf(&b, "| %s | `%s` |\n", name, strings.Join(names[name], "`, `"))
+	}
+	b.WriteString("\n")
+
 	b.WriteString("## Only in code\n\nWhat these take has no spelling outside of code, or holds for one run of a loop.\n\n| Option | Sets |\n| --- | --- |\n")
 	for _, name := range slices.Sorted(maps.Keys(d.options)) {
 		if !d.listed(name) {

@@ -3,6 +3,7 @@ package kafkax
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -11,77 +12,121 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// configFileEnv names the user's YAML file. It is the one variable that is not
-// a key.
-const configFileEnv = "KAFKAX_CONFIG_FILE"
+const envPrefix = "KAFKAX_"
 
 // surroundings is what a resolver reads beside its options. Tests bring their
 // own.
 type surroundings struct {
 	environ func() []string
-	warn    func(to kafka.Logger, variable, message string)
+	warn    func(to kafka.Logger, w warning)
 }
 
-var osSurroundings = surroundings{environ: os.Environ, warn: warnOnce}
+var osSurroundings = surroundings{environ: os.Environ, warn: warn}
 
-// warnedVariables keeps a program with many clients from saying the same of
-// its one environment for each of them.
-var warnedVariables sync.Map
+// warning is what the error logger is told of a configuration that is in order.
+type warning struct {
+	msg   string
+	attrs logAttrs
+	about string // is warned of once in the process; empty: by each client
+}
 
-// warnOnce writes to slog's default logger unless the caller brought one.
-func warnOnce(to kafka.Logger, variable, message string) {
-	if _, said := warnedVariables.LoadOrStore(variable, nil); said {
-		return
+// warned keeps a program with many clients from saying the same of its one
+// environment for each of them.
+var warned sync.Map
+
+func warn(to kafka.Logger, w warning) {
+	if w.about != "" {
+		if _, said := warned.LoadOrStore(w.about, nil); said {
+			return
+		}
 	}
-	if to == nil {
-		slog.Warn("kafkax: " + message)
-		return
-	}
-	to.Printf("%s", message)
+	newLoggers(nil, to).warn(w.msg, w.attrs)
 }
 
 // envName is a key's spelling in the environment. There is no other table.
-func envName(key string) string {
-	return "KAFKAX_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+func envName(prefix, key string) string {
+	return prefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+}
+
+// environment is what the variables with one prefix say.
+type environment struct {
+	prefix   string
+	settings layer
+	file     setting    // names the user's YAML file
+	hints    []variable // what was probably meant to be a setting
+}
+
+// variable is one that sets nothing, though its name looks as if it should.
+type variable struct {
+	name  string
+	why   string // it sets nothing
+	meant suggestion
 }
 
 // readEnv turns the environment into a layer. A variable that is set but empty
-// counts as not set, as deployment tools often cannot leave one out.
-func readEnv(environ []string) (settings layer, file setting, unknown []string) {
-	keys := make(map[string]string)
+// counts as not set, as deployment tools often cannot leave one out. It warns
+// of variables that are ours by their prefix and by nothing else.
+func readEnv(environ []string, prefix string) (env environment, warnings []warning) {
+	keys := map[string]string{envName(prefix, configFileKey): configFileKey}
 	for name := range knownKeys() {
-		keys[envName(name)] = name
+		keys[envName(prefix, name)] = name
 	}
+	known := slices.Collect(maps.Values(keys))
 
-	settings = layer{}
+	env = environment{prefix: prefix, settings: layer{}}
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
-		if !strings.HasPrefix(name, "KAFKAX_") {
-			continue
-		}
-		key, known := keys[name]
+		key, ours := keys[name]
 		given := setting{text: value, source: "env " + name}
+		unknown, prefixed := strings.CutPrefix(name, prefix)
+		kafkas, isKafkas := strings.CutPrefix(name, "KAFKA_")
 		switch {
-		case !known && name != configFileEnv:
-			unknown = append(unknown, name)
-		case value == "":
-		case name == configFileEnv:
-			file = given
-		default:
-			settings[key] = given
+		case ours && value == "":
+			env.hints = append(env.hints, variable{name, "is empty", suggestion{keys: []string{key}, near: true}})
+		case key == configFileKey:
+			env.file = given
+		case ours:
+			env.settings[key] = given
+		case prefixed:
+			meant := suggest(unknown, known)
+			env.hints = append(env.hints, variable{name, "is unknown", meant})
+			warnings = append(warnings, env.unknown(name, meant))
+		case isKafkas: // as other clients are often set up
+			env.hints = append(env.hints, variable{name, "is not read", suggest(kafkas, known)})
 		}
 	}
-	slices.Sort(unknown)
-	return settings, file, unknown
+	slices.SortFunc(env.hints, func(a, b variable) int { return strings.Compare(a.name, b.name) })
+	slices.SortFunc(warnings, func(a, b warning) int { return strings.Compare(a.about, b.about) })
+	return env, warnings
 }
 
-// unknownVariable never shows the value: it may be a password under a name
-// that was mistyped.
-func unknownVariable(name string) string {
-	known := []string{configFileEnv}
-	for key := range knownKeys() {
-		known = append(known, envName(key))
+// unknown never shows the value: it may be a password under a name that was
+// mistyped.
+func (env *environment) unknown(name string, meant suggestion) warning {
+	keys := make([]string, len(meant.keys))
+	for i, key := range meant.keys {
+		keys[i] = env.name(key)
 	}
-	return fmt.Sprintf("environment variable %s is not one of ours and is ignored; the nearest is %s",
-		name, nearest(name, known))
+	attrs := logAttrs{slog.String("variable", cutText(name, maxShown)), slog.String("nearest", strings.Join(keys, ","))}
+	if meant.kafka != "" {
+		attrs = append(attrs, slog.String("kafka", meant.kafka))
+	}
+	return warning{msg: "an environment variable is not one of ours and is ignored", attrs: attrs, about: name}
+}
+
+func (env *environment) name(key string) string { return envName(env.prefix, key) }
+
+// hint names the variables that were probably meant for one of the keys.
+func (env *environment) hint(keys ...string) string {
+	var b strings.Builder
+	for _, v := range env.hints {
+		meant := slices.IndexFunc(v.meant.keys, func(key string) bool { return slices.Contains(keys, key) })
+		if v.meant.near && meant >= 0 {
+			fmt.Fprintf(&b, "; the variable %s is set, but %s", cutText(v.name, maxShown), v.why)
+			if name := env.name(v.meant.keys[meant]); name != v.name {
+				b.WriteString(": " + name + " was probably meant")
+			}
+		}
+	}
+	return b.String()
 }

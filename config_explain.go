@@ -64,7 +64,8 @@ func (o *origin) source(k configKey) string {
 // sourced adds where the values came from to errors of what only reading a file
 // could tell.
 func (o *origin) sourced(err error, keys []configKey) error {
-	for _, part := range unjoin(err) {
+	problems := unjoin(err)
+	for _, part := range problems {
 		problem, ok := part.(*ConfigError) //nolint:errorlint // a wrapped one says itself what it is about
 		if !ok || problem.Source != "" {
 			continue
@@ -75,7 +76,7 @@ func (o *origin) sourced(err error, keys []configKey) error {
 			}
 		}
 	}
-	return err
+	return joinConfig(problems)
 }
 
 // The methods below keep secrets out of fmt, JSON, YAML and slog, of the

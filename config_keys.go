@@ -29,7 +29,10 @@ func (k configKey) text() string { return settingText(k.get()) }
 // shown is the field as anybody may see it.
 func (k configKey) shown() string { return k.mask(k.text()) }
 
-const masked = "***"
+const (
+	masked   = "***"
+	maxShown = 200 // bytes of a value or a name
+)
 
 func (k configKey) mask(text string) string {
 	switch {
@@ -44,9 +47,8 @@ func (k configKey) mask(text string) string {
 		}
 		text = strings.Join(parts, ",")
 	}
-	const most = 200
-	if len(text) > most {
-		text = text[:most] + "..."
+	if len(text) > maxShown {
+		text = text[:maxShown] + "..."
 	}
 	if q := strconv.Quote(text); q != `"`+text+`"` {
 		return q
@@ -60,6 +62,7 @@ func (c *ConnectionConfig) keys() []configKey {
 		listKey("brokers", &c.Brokers, addressRule),
 		stringKey("client_id", &c.ClientID, kafkaString),
 		durationKey("dial_timeout", &c.DialTimeout, time.Millisecond, maxKafkaTime),
+		durationKey("request_timeout", &c.RequestTimeout, time.Millisecond, maxKafkaTime),
 		durationKey("shutdown_timeout", &c.ShutdownTimeout, time.Millisecond, maxKafkaTime),
 	}, c.SASL.keys(), c.TLS.keys())
 }
@@ -111,7 +114,7 @@ func (c *ConsumerConfig) keys() []configKey {
 	return append(c.ConnectionConfig.keys(),
 		stringKey("consumer.topic", &c.Topic, topicRule),
 		stringKey("consumer.group_id", &c.GroupID, kafkaString),
-		intKey("consumer.partition", &c.Partition, 0, math.MaxInt32),
+		optionalIntKey("consumer.partition", &c.Partition, 0, math.MaxInt32),
 		intKey("consumer.min_bytes", &c.MinBytes, 1, math.MaxInt32),
 		intKey("consumer.max_bytes", &c.MaxBytes, 1, math.MaxInt32),
 		durationKey("consumer.max_wait", &c.MaxWait, time.Millisecond, maxKafkaTime),
@@ -225,6 +228,26 @@ func intKey(name string, p *int, low, high int) configKey {
 			return ""
 		},
 	}
+}
+
+// optionalIntKey may also be empty, for "none", which the field holds as -1.
+func optionalIntKey(name string, p *int, low, high int) configKey {
+	k := intKey(name, p, low, high)
+	bounded := k.parse
+	k.parse = func(text string) string {
+		if strings.TrimSpace(text) == "" {
+			*p = -1
+			return ""
+		}
+		return bounded(text)
+	}
+	k.get = func() any {
+		if *p == -1 {
+			return ""
+		}
+		return *p
+	}
+	return k
 }
 
 func floatKey(name string, p *float64, low, high float64) configKey {

@@ -1,6 +1,9 @@
 package kafkax
 
-import _ "embed"
+import (
+	_ "embed"
+	"slices"
+)
 
 //go:embed kafkax-default.yaml
 var defaultYAML []byte
@@ -66,13 +69,11 @@ func resolveConsume(base ConsumerConfig, opts []ConsumeOption) (consumeConfig, e
 
 // merge puts the four layers over each other, the last wins.
 func (s surroundings) merge(r *resolver, d *draft, conn *ConnectionConfig) {
-	env, file, unknown := readEnv(s.environ())
-	for _, name := range unknown {
-		s.warn(conn.errorLogger, name, unknownVariable(name))
+	env, warnings := readEnv(s.environ(), envPrefix)
+	for _, w := range slices.Concat(warnings, d.warnings) {
+		s.warn(conn.errorLogger, w)
 	}
-	for _, message := range d.warnings {
-		s.warn(conn.errorLogger, message, message)
-	}
+	file := env.file
 	if d.configFile.source != "" {
 		file = d.configFile
 	}
@@ -85,6 +86,7 @@ func (s surroundings) merge(r *resolver, d *draft, conn *ConnectionConfig) {
 		r.problems = append(r.problems, problems...)
 		r.add(settings)
 	}
-	r.add(env)
+	r.add(env.settings)
 	r.add(d.settings)
+	r.env = &env
 }

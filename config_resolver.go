@@ -1,7 +1,6 @@
 package kafkax
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 )
@@ -9,7 +8,8 @@ import (
 // resolver turns the merged settings of one side into its config, and gathers
 // every problem on the way.
 type resolver struct {
-	side     string // "producer." or "consumer."
+	side     string       // "producer." or "consumer."
+	env      *environment // nil where it plays no part
 	keys     []configKey
 	settings layer
 	problems []error
@@ -61,13 +61,21 @@ func (r *resolver) fail(key, rule string, cause error) {
 	r.problems = append(r.problems, problem)
 }
 
+// missing reports a key that no layer gave, with all ways to give it and what
+// looks like an attempt.
+func (r *resolver) missing(key, need string, cause error) {
+	variable, hint := "", ""
+	if r.env != nil {
+		variable = r.env.name(key) + ", "
+		hint = r.env.hint(key, r.side+key)
+	}
+	r.fail(key, need+": set "+variable+key+" in the YAML, or the option"+hint, cause)
+}
+
 // sound says whether a rule about these keys can be judged.
 func (r *resolver) sound(keys ...string) bool {
 	return !slices.ContainsFunc(keys, func(k string) bool { return r.broken[k] })
 }
-
-// given says whether anybody but the defaults set the key.
-func (r *resolver) given(key string) bool { return r.settings[key].source != sourceDefault }
 
 // also names the other key of a rule, with its value and where that is from.
 func (r *resolver) also(key string) string {
@@ -78,7 +86,7 @@ func (r *resolver) key(name string) configKey {
 	return r.keys[slices.IndexFunc(r.keys, func(k configKey) bool { return k.name == name })]
 }
 
-func (r *resolver) err() error { return errors.Join(r.problems...) }
+func (r *resolver) err() error { return joinConfig(r.problems) }
 
 func (r *resolver) origin(injected []Setting) *origin {
 	o := &origin{settings: r.settings, resolved: make(map[string]string, len(r.keys)), injected: injected}

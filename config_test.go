@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -20,12 +21,15 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/bi-common/kafkax"
+	"github.com/bi-common/kafkax/kafkaxpb"
 )
 
 var updateGolden = flag.Bool("update-golden", false, "write testdata/*.golden anew")
 
 // minimal is an environment that both sides accept.
-var minimal = []string{"KAFKAX_BROKERS=kafka:9092", "KAFKAX_PRODUCER_TOPIC=orders", "KAFKAX_CONSUMER_TOPIC=orders"}
+var minimal = []string{
+	"KAFKAX_BROKERS=kafka:9092", "KAFKAX_PRODUCER_TOPIC=orders", "KAFKAX_CONSUMER_TOPIC=orders", "KAFKAX_CONSUMER_GROUP_ID=billing",
+}
 
 func environ(entries ...string) []string { return append(slices.Clone(minimal), entries...) }
 
@@ -260,6 +264,7 @@ func TestC1_EveryProblemAtOnce(t *testing.T) {
 		{Key: "consumer.concurrency", Source: "option WithConsumerConcurrency", Value: "0"},
 		{Key: "brokers", Source: "default"},
 		{Key: "consumer.topic", Source: "default"},
+		{Key: "consumer.group_id", Source: "default"},
 	}
 	got := problems(t, r.Err)
 	if len(got) != len(want) {
@@ -315,6 +320,73 @@ func TestC1_Missing(t *testing.T) {
 	}
 }
 
+// A consumer that was given neither a group nor a partition would read one
+// partition of several and commit nothing, without a word.
+func TestC1_GroupOrPartition(t *testing.T) {
+	t.Parallel()
+
+	group, partition := kafkax.WithConsumerGroupID, kafkax.WithConsumerPartition
+	proto := func(cfg *kafkaxpb.ConsumerConfig) kafkax.ConsumerOption {
+		return kafkax.ConsumerOptionsFromProto(cfg)[0]
+	}
+	loaded := func(change func(*kafkax.ConsumerConfig)) kafkax.ConsumerOption {
+		cfg, err := kafkax.LoadConsumer(minimal[:3])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cfg.Partition != -1 {
+			t.Errorf("a partition that nobody chose is %d", cfg.Partition)
+		}
+		change(&cfg)
+		return kafkax.WithConsumerConfig(cfg)
+	}
+	tests := []struct {
+		name      string
+		env       []string
+		opts      []kafkax.ConsumerOption
+		group     string
+		partition int
+		key       string // of the problem; "": none
+	}{
+		{name: "neither", key: "consumer.group_id"},
+		{name: "an empty group", opts: []kafkax.ConsumerOption{group("")}, key: "consumer.group_id"},
+		{name: "neither, in a config", opts: []kafkax.ConsumerOption{loaded(func(*kafkax.ConsumerConfig) {})}, key: "consumer.group_id"},
+		{name: "neither, in protobuf", opts: []kafkax.ConsumerOption{proto(new(kafkaxpb.ConsumerConfig))}, key: "consumer.group_id"},
+		{name: "both", opts: []kafkax.ConsumerOption{group("g"), partition(0)}, key: "consumer.partition"},
+		{name: "a negative partition", opts: []kafkax.ConsumerOption{partition(-1)}, key: "consumer.partition"},
+		{name: "partition 0", opts: []kafkax.ConsumerOption{partition(0)}},
+		{name: "partition 0 of the environment", env: []string{"KAFKAX_CONSUMER_PARTITION=0"}},
+		{name: "a partition with spaces", env: []string{"KAFKAX_CONSUMER_PARTITION= 3 "}, partition: 3},
+		{name: "partition 0 of protobuf", opts: []kafkax.ConsumerOption{proto(&kafkaxpb.ConsumerConfig{Partition: new(int32(0))})}},
+		{name: "partition 0 in a config", opts: []kafkax.ConsumerOption{loaded(func(c *kafkax.ConsumerConfig) { c.Partition = 0 })}},
+		{name: "a group", opts: []kafkax.ConsumerOption{group("g")}, group: "g", partition: -1},
+		{name: "a group in a config", opts: []kafkax.ConsumerOption{loaded(func(c *kafkax.ConsumerConfig) { c.GroupID = "g" })}, group: "g", partition: -1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := kafkax.ResolveConsumer(slices.Concat(minimal[:3], tt.env), tt.opts...)
+			if tt.key != "" {
+				if got := problems(t, r.Err); len(got) != 1 || got[0].Key != tt.key {
+					t.Errorf("got %v, want one problem, of %s", r.Err, tt.key)
+				}
+				return
+			}
+			if r.Err != nil || r.Config.GroupID != tt.group || r.Config.Partition != tt.partition {
+				t.Errorf("got group %q, partition %d and %v", r.Config.GroupID, r.Config.Partition, r.Err)
+			}
+			if cfg, _, _, err := kafkax.ResolveConsume(r.Config); err != nil || cfg.Partition != tt.partition {
+				t.Errorf("a loop has partition %d and %v", cfg.Partition, err)
+			}
+		})
+	}
+
+	_, err := kafkax.NewMultiTopicConsumer([]string{"a", "b"}, kafkax.WithConsumerBrokers("kafka:9092"))
+	if got := problems(t, err); len(got) != 1 || got[0].Key != "consumer.group_id" {
+		t.Errorf("several topics: got %v, want the problem once", err)
+	}
+}
+
 func TestC1_Rules(t *testing.T) {
 	t.Parallel()
 
@@ -342,6 +414,7 @@ func TestC1_Rules(t *testing.T) {
 		{"client id not UTF-8", "client_id=\xff", "client_id", "valid UTF-8"},
 		{"dial timeout zero", "dial_timeout=0", "dial_timeout", "at least 1ms"},
 		{"dial timeout negative", "dial_timeout=-1s", "dial_timeout", "at least 1ms"},
+		{"request timeout zero", "request_timeout=0", "request_timeout", "at least 1ms"},
 		{"shutdown timeout zero", "shutdown_timeout=0s", "shutdown_timeout", "at least 1ms"},
 		{"duration without unit", "dial_timeout=30", "dial_timeout", "duration with its unit"},
 		{"duration of words", "dial_timeout=soon", "dial_timeout", "duration with its unit"},
@@ -468,7 +541,6 @@ func TestC1_Accepted(t *testing.T) {
 		"KAFKAX_CONSUMER_COMMIT_INTERVAL=0",
 		"KAFKAX_CONSUMER_SESSION_TIMEOUT=60s",
 		"KAFKAX_CONSUMER_MIN_BYTES=10485760",
-		"KAFKAX_CONSUMER_PARTITION= 3 ",
 		"KAFKAX_CONSUMER_ORDERING=KEY",
 		"KAFKAX_TLS_ENABLED=T",
 		"KAFKAX_CONSUMER_GROUP_ID=any thing",
@@ -592,7 +664,11 @@ func TestC2_UnknownYAMLKey(t *testing.T) {
 		{"letter missing", "consumer:\n  sesion_timeout: 1s\n", "consumer.sesion_timeout", "consumer.session_timeout"},
 		{"shared at a side", "producer:\n  broker: a:1\n", "producer.broker", "producer.brokers"},
 		{"top level", "client-id: x\n", "client-id", "client_id"},
-		{"section", "consumers:\n  topic: x\n", "consumers", "brokers"},
+		{"section", "consumers:\n  topic: x\n", "consumers", "consumer"},
+		{"without its side", "group_id: x\n", "group_id", "consumer.group_id"},
+		{"without its section", "password_file: x\n", "password_file", "sasl.password_file"},
+		{"without its section, at a side", "consumer:\n  username: x\n", "consumer.username", "consumer.sasl.username"},
+		{"by capitals", "consumer: {groupId: x}\n", "consumer.groupId", "consumer.group_id"},
 		{"nested", "consumer:\n  retry:\n    max_attempt: 1\n", "consumer.retry.max_attempt", "consumer.retry.max_attempts"},
 		{"wrong case", "Client_ID: x\n", "Client_ID", "client_id"},
 		{"very long", strings.Repeat("x", 1000) + ": x\n", strings.Repeat("x", 200) + "...", ""},
@@ -605,6 +681,98 @@ func TestC2_UnknownYAMLKey(t *testing.T) {
 				t.Errorf("got %v, want %s and the nearest, %s", got, tt.key, tt.nearest)
 			}
 		})
+	}
+}
+
+// Who knows Kafka by another client writes what it is called there.
+func TestC2_KafkasNames(t *testing.T) {
+	t.Parallel()
+
+	tests := []struct{ name, content, says string }{
+		{"Java's", "bootstrap.servers: a:1\n", "Kafka's bootstrap.servers is brokers here"},
+		{"with dashes", "bootstrap-servers: a:1\n", "Kafka's bootstrap.servers is brokers here"},
+		{"by capitals", "bootstrapServers: a:1\n", "Kafka's bootstrap.servers is brokers here"},
+		{"as a key of ours", "request_timeout_ms: 1\n", "Kafka's request.timeout.ms is request_timeout here"},
+		{"at the top", "group.id: x\n", "Kafka's group.id is consumer.group_id here"},
+		{"at its side", "consumer: {auto.offset.reset: x}\n", "Kafka's auto.offset.reset is consumer.start_offset and consumer.offset_reset here"},
+		{"another key's name", "producer: {batch.size: 1}\n", "Kafka's batch.size is producer.batch_bytes here"},
+		{"one word", "producer: {acks: all}\n", "Kafka's acks is producer.required_acks here"},
+		{"librdkafka's", "producer: {queue.buffering.max.ms: 1}\n", "Kafka's queue.buffering.max.ms is producer.batch_timeout here"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			checkUnknown := func(err error) {
+				t.Helper()
+				if got := problems(t, err); len(got) != 1 || got[0].Rule != "is an unknown key; "+tt.says {
+					t.Errorf("got %v, want that %s", err, tt.says)
+				}
+			}
+			file := writeFile(t, tt.content)
+			checkUnknown(kafkax.ResolveProducer(minimal, kafkax.WithProducerConfigFile(file)).Err)
+			checkUnknown(kafkax.ResolveConsumer(minimal, kafkax.WithConsumerConfigFile(file)).Err)
+		})
+	}
+}
+
+// The names that options say Kafka has for them are known, and lead to them.
+func TestC2_EveryNameOfKafkaIsKnown(t *testing.T) {
+	t.Parallel()
+
+	known := kafkax.KafkaNames()
+	options := optionDocs(t)
+	keys := slices.Concat(kafkax.ProducerKeys(), kafkax.ConsumerKeys())
+	found := 0
+	for side, keys := range map[string][]string{"Producer": kafkax.ProducerKeys(), "Consumer": kafkax.ConsumerKeys()} {
+		for _, key := range keys {
+			doc := strings.Join(strings.Fields(options["With"+side+optionSuffix(key)]), " ")
+			_, doc, _ = strings.Cut(doc, "Kafka: ")
+			doc, _, _ = strings.Cut(doc, "Env: ")
+			for _, name := range regexp.MustCompile(`[a-z]+(?:\.[a-z]+)+|\backs\b|\bretries\b`).FindAllString(doc, -1) {
+				found++
+				if !slices.Contains(known[name], key) {
+					t.Errorf("%s: its option names %s, which is known as %v", key, name, known[name])
+				}
+			}
+		}
+	}
+	if found < 40 {
+		t.Errorf("%d names found", found)
+	}
+	for name, of := range known {
+		for _, key := range of {
+			if !slices.Contains(keys, key) {
+				t.Errorf("%s: there is no key %s", name, key)
+			}
+		}
+	}
+}
+
+// An error is read among those of other packages, so it says where it is from,
+// once.
+func TestC1_ErrorsSayTheyAreOurs(t *testing.T) {
+	t.Parallel()
+
+	base := kafkax.ResolveConsumer(minimal).Config
+	_, _, _, one := kafkax.ResolveConsume(base, kafkax.WithConcurrency(0))
+	_, _, _, two := kafkax.ResolveConsume(base, kafkax.WithConcurrency(0), kafkax.WithHandlerTimeout(-1))
+	_, several := kafkax.NewMultiTopicConsumer([]string{"a b", ""})
+	_, unread := kafkax.NewProducer(kafkax.WithProducerBrokers("a:1"), kafkax.WithProducerTLSEnabled(true),
+		kafkax.WithProducerTLSCAFile("/none"), kafkax.WithProducerTLSCertFile("/none"), kafkax.WithProducerTLSKeyFile("/none"))
+	for name, err := range map[string]error{
+		"producer": kafkax.ResolveProducer(nil).Err, "consumer": kafkax.ResolveConsumer(nil).Err,
+		"protobuf": kafkax.ResolveConsumer(nil, kafkax.ConsumerOptionsFromProto(nil)...).Err,
+		"file":     kafkax.ResolveConsumer(minimal, kafkax.WithConsumerConfigFile("/none")).Err,
+		"loop":     one, "loop, two problems": two, "several topics": several, "files of keys": unread,
+		"one problem alone": problems(t, one)[0],
+	} {
+		text := fmt.Sprint(err)
+		if !strings.HasPrefix(text, "kafkax: ") || strings.Count(text, "kafkax: ") != 1 {
+			t.Errorf("%s: %s", name, text)
+		}
+		if !errors.Is(err, kafkax.ErrInvalidConfig) {
+			t.Errorf("%s: does not match ErrInvalidConfig", name)
+		}
 	}
 }
 
@@ -862,7 +1030,7 @@ func writeFile(t *testing.T, content string) string {
 func TestC1_UnreadableCredentialsNameTheirSource(t *testing.T) {
 	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "none.pem")
-	_, consumerErr := kafkax.NewConsumer(kafkax.WithConsumerBrokers("b:9092"), kafkax.WithConsumerTopic("t"),
+	_, consumerErr := kafkax.NewConsumer(kafkax.WithConsumerBrokers("b:9092"), kafkax.WithConsumerTopic("t"), kafkax.WithConsumerPartition(0),
 		kafkax.WithConsumerTLSEnabled(true), kafkax.WithConsumerTLSCAFile(missing))
 	_, producerErr := kafkax.NewProducer(kafkax.WithProducerBrokers("b:9092"),
 		kafkax.WithProducerTLSEnabled(true), kafkax.WithProducerTLSCAFile(missing))

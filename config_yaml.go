@@ -130,12 +130,25 @@ func (y *yamlReader) section(path string, n *yaml.Node) {
 		case name.Kind == yaml.ScalarNode && (known || isSection(sub)):
 			y.value(sub, value)
 		case name.Kind == yaml.ScalarNode:
-			y.fail(sub, name.Line, fmt.Sprintf("is an unknown key; the nearest is %s",
-				nearest(sub, slices.Collect(maps.Keys(knownKeys())))))
+			y.fail(sub, name.Line, "is an unknown key; "+y.suggest(sub, value).String())
 		default:
 			y.fail(path, name.Line, "must have plain names as its keys")
 		}
 	}
+}
+
+// suggest says what an unknown key was probably meant to be: of one that has
+// keys below it, another section.
+func (y *yamlReader) suggest(path string, value *yaml.Node) suggestion {
+	known := slices.Collect(maps.Keys(knownKeys()))
+	if value.Kind == yaml.MappingNode {
+		for i, name := range known {
+			known[i] = name[:max(0, strings.LastIndexByte(name, '.'))]
+		}
+		known = slices.DeleteFunc(known, func(section string) bool { return section == "" })
+	}
+	slices.Sort(known)
+	return suggest(path, slices.Compact(known))
 }
 
 // isSection says whether known keys stand below path.

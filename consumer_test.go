@@ -547,7 +547,7 @@ func TestNewConsumerErrors(t *testing.T) {
 
 func TestConsumerConfigIsACopy(t *testing.T) {
 	t.Parallel()
-	c, err := kafkax.NewConsumer(kafkax.WithConsumerBrokers("one:1", "two:2"), kafkax.WithConsumerTopic("t"))
+	c, err := kafkax.NewConsumer(kafkax.WithConsumerBrokers("one:1", "two:2"), kafkax.WithConsumerTopic("t"), kafkax.WithConsumerGroupID("g"))
 	if err != nil {
 		t.Fatal(err)
 	}

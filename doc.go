@@ -57,9 +57,9 @@
 // headers that say where it came from and why ([HeaderError] and the others).
 // Without such a topic [Consumer.Consume] reports and skips it, and the other
 // loops stop; [WithOnFailure] changes either. By default a message is given up
-// after three calls, which take about 300 ms without the handler's own time: to
-// outlast an outage, raise consumer.retry.max_attempts and return Permanent for
-// what will never succeed.
+// after ten calls, which take some 33 s without the handler's own time: to
+// outlast a longer outage, raise consumer.retry.max_attempts and return Permanent
+// for what will never succeed.
 //
 // Three loops differ in when they commit. Consume does so every
 // commit_interval, [Consumer.ConsumeWithManualCommit] after each message, and

@@ -43,6 +43,7 @@ func TestLoadMayBeIncomplete(t *testing.T) {
 	}
 	cfg.Brokers = []string{"kafka:9092"}
 	cfg.Topic = "orders"
+	cfg.GroupID = "billing"
 	if r := kafkax.ResolveConsumer(nil, kafkax.WithConsumerConfig(cfg)); r.Err != nil || r.Config.Topic != "orders" {
 		t.Errorf("got %q and %v", r.Config.Topic, r.Err)
 	}
@@ -56,8 +57,17 @@ func TestC2_UnknownVariable(t *testing.T) {
 		{"KAFKAX_CONSUMER_SESION_TIMEOUT", "KAFKAX_CONSUMER_SESSION_TIMEOUT"},
 		{"KAFKAX_CONFIG", "KAFKAX_CONFIG_FILE"},
 		{"KAFKAX_PRODUCER_SASL_USER", "KAFKAX_PRODUCER_SASL_USERNAME"},
-		{"KAFKAX_SERVICE_PORT", "KAFKAX_BROKERS"},
-		{"KAFKAX_", "KAFKAX_BROKERS"},
+		{"KAFKAX_SERVICE_PORT", "KAFKAX_TLS_SERVER_NAME"},
+		{"KAFKAX_", "KAFKAX_CONSUMER_TOPIC"},
+		{"KAFKAX_GROUP_ID", "KAFKAX_CONSUMER_GROUP_ID"},
+		{"KAFKAX_GROUP", "KAFKAX_CONSUMER_GROUP_ID"},
+		{"KAFKAX_TOPIC", "KAFKAX_CONSUMER_TOPIC,KAFKAX_PRODUCER_TOPIC"},
+		{"KAFKAX_USERNAME", "KAFKAX_SASL_USERNAME"},
+		{"KAFKAX_JITTER", "KAFKAX_CONSUMER_RETRY_JITTER"},
+		{"KAFKAX_BOOTSTRAP_SERVERS", "KAFKAX_BROKERS kafka=bootstrap.servers"},
+		{"KAFKAX_CONSUMER_AUTO_OFFSET_RESET", "KAFKAX_CONSUMER_START_OFFSET,KAFKAX_CONSUMER_OFFSET_RESET kafka=auto.offset.reset"},
+		{"KAFKAX_ACKS", "KAFKAX_PRODUCER_REQUIRED_ACKS kafka=acks"},
+		{"KAFKAX_LINGER_MS", "KAFKAX_PRODUCER_BATCH_TIMEOUT kafka=linger.ms"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.variable, func(t *testing.T) {
@@ -68,8 +78,8 @@ func TestC2_UnknownVariable(t *testing.T) {
 				t.Errorf("a variable that may be somebody else's is an error: %v", err)
 			}
 			for _, warnings := range [][]string{p.Warnings, c.Warnings} {
-				if len(warnings) != 1 || !strings.Contains(warnings[0], tt.variable+" ") ||
-					!strings.HasSuffix(warnings[0], " "+tt.nearest) || strings.Contains(warnings[0], secret) {
+				if len(warnings) != 1 || !strings.Contains(warnings[0], " variable="+tt.variable+" ") ||
+					!strings.HasSuffix(warnings[0], " nearest="+tt.nearest) || strings.Contains(warnings[0], secret) {
 					t.Errorf("got %q, want one that names %s and %s but no value", warnings, tt.variable, tt.nearest)
 				}
 			}
@@ -79,6 +89,45 @@ func TestC2_UnknownVariable(t *testing.T) {
 		if r := kafkax.ResolveProducer(environ(variable)); len(r.Warnings) > 0 || r.Err != nil {
 			t.Errorf("%q: %v, %v", variable, r.Warnings, r.Err)
 		}
+	}
+}
+
+// What is missing was often given, under another name.
+func TestC1_MissingNamesWhatWasMeant(t *testing.T) {
+	t.Parallel()
+
+	tests := []struct{ variable, key, says string }{
+		{"KAFKAX_GROUP_ID=" + secret, "consumer.group_id", "; the variable KAFKAX_GROUP_ID is set, but is unknown: KAFKAX_CONSUMER_GROUP_ID was probably meant"},
+		{"KAFKAX_CONSUMER_GROUP=" + secret, "consumer.group_id", "; the variable KAFKAX_CONSUMER_GROUP is set, but is unknown: KAFKAX_CONSUMER_GROUP_ID was"},
+		{"KAFKAX_CONSUMER_GROUP_ID=", "consumer.group_id", "; the variable KAFKAX_CONSUMER_GROUP_ID is set, but is empty"},
+		{"KAFKA_GROUP_ID=" + secret, "consumer.group_id", "; the variable KAFKA_GROUP_ID is set, but is not read: KAFKAX_CONSUMER_GROUP_ID was"},
+		{"KAFKAX_TOPIC=" + secret, "consumer.topic", "; the variable KAFKAX_TOPIC is set, but is unknown: KAFKAX_CONSUMER_TOPIC was"},
+		{"KAFKAX_BROKER=" + secret, "brokers", "; the variable KAFKAX_BROKER is set, but is unknown: KAFKAX_BROKERS was"},
+		{"KAFKAX_BOOTSTRAP_SERVERS=" + secret, "brokers", "; the variable KAFKAX_BOOTSTRAP_SERVERS is set, but is unknown: KAFKAX_BROKERS was"},
+		{"KAFKA_BOOTSTRAP_SERVERS=" + secret, "brokers", "; the variable KAFKA_BOOTSTRAP_SERVERS is set, but is not read: KAFKAX_BROKERS was"},
+		{"KAFKAX_CONSUMER_BROKER=" + secret, "brokers", "; the variable KAFKAX_CONSUMER_BROKER is set, but is unknown: KAFKAX_CONSUMER_BROKERS was"},
+		{"KAFKAX_SERVICE_PORT=1", "", ""},
+		{"KAFKAX_PORT=1", "", ""},
+		{"KAFKA_HEAP_OPTS=1", "", ""},
+		{"KAFKA_VERSION=1", "", ""},
+		{"KAFKAX_PRODUCER_BROKER=a:1", "", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.variable, func(t *testing.T) {
+			t.Parallel()
+			r := kafkax.ResolveConsumer([]string{tt.variable})
+			for _, p := range problems(t, r.Err) {
+				_, hint, found := strings.Cut(p.Rule, "; ")
+				switch {
+				case p.Key == tt.key && !strings.HasPrefix("; "+hint, tt.says):
+					t.Errorf("got %v, want %s", p, tt.says)
+				case p.Key != tt.key && found:
+					t.Errorf("%s has nothing to do with %v", tt.variable, p)
+				case strings.Contains(p.Error(), secret):
+					t.Errorf("shows the value: %v", p)
+				}
+			}
+		})
 	}
 }
 

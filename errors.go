@@ -122,7 +122,7 @@ type ConfigError struct {
 
 func (e *ConfigError) Error() string {
 	var b strings.Builder
-	b.WriteString(e.Key)
+	b.WriteString(configPrefix + e.Key)
 	if e.Value != "" {
 		fmt.Fprintf(&b, " = %s", e.Value)
 	}
@@ -132,6 +132,30 @@ func (e *ConfigError) Error() string {
 	fmt.Fprintf(&b, ": %s", e.Rule)
 	return b.String()
 }
+
+// configPrefix says whose configuration an error is about.
+const configPrefix = "kafkax: "
+
+// configProblems is every problem of a configuration, one a line.
+type configProblems []error
+
+// joinConfig is nil if there is no problem.
+func joinConfig(problems []error) error {
+	if len(problems) == 0 {
+		return nil
+	}
+	return configProblems(problems)
+}
+
+func (e configProblems) Error() string {
+	lines := make([]string, len(e))
+	for i, err := range e {
+		lines[i] = strings.TrimPrefix(err.Error(), configPrefix)
+	}
+	return configPrefix + strings.Join(lines, "\n")
+}
+
+func (e configProblems) Unwrap() []error { return e }
 
 // Is makes every ConfigError match [ErrInvalidConfig].
 func (e *ConfigError) Is(target error) bool { return target == ErrInvalidConfig }

@@ -123,14 +123,14 @@ func TestErrorTypesThroughAWrap(t *testing.T) {
 			&kafkax.ConfigError{Key: "brokers", Source: "env KAFKAX_BROKERS", Value: "a,,b", Rule: "no address may be empty", Err: kafkax.ErrNoBrokers},
 			asType[*kafkax.ConfigError],
 			[]error{kafkax.ErrInvalidConfig, kafkax.ErrNoBrokers},
-			"brokers = a,,b (env KAFKAX_BROKERS): no address may be empty",
+			"kafkax: brokers = a,,b (env KAFKAX_BROKERS): no address may be empty",
 		},
 		{
 			"ConfigError without a cause",
 			&kafkax.ConfigError{Key: "brokers", Rule: "is required"},
 			asType[*kafkax.ConfigError],
 			[]error{kafkax.ErrInvalidConfig},
-			"brokers: is required",
+			"kafkax: brokers: is required",
 		},
 		{
 			"HandlerError",

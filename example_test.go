@@ -24,6 +24,7 @@ func bill(context.Context, Order) error { return nil }
 func ExampleNewConsumer_configError() {
 	_, err := kafkax.NewConsumer(
 		kafkax.WithConsumerTopic("orders"),
+		kafkax.WithConsumerGroupID("billing"),
 		kafkax.WithConsumerBrokers("kafka-1:9092"),
 		kafkax.WithConsumerSessionTimeout(3*time.Second),
 		kafkax.WithConsumerRetryMaxAttempts(0),
@@ -36,7 +37,7 @@ func ExampleNewConsumer_configError() {
 	}
 	// Output:
 	// true
-	// consumer.retry.max_attempts = 0 (option WithConsumerRetryMaxAttempts): must be a whole number from 1 to 2147483647
+	// kafkax: consumer.retry.max_attempts = 0 (option WithConsumerRetryMaxAttempts): must be a whole number from 1 to 2147483647
 	// consumer.heartbeat_interval = 3s (default): must be below consumer.session_timeout, which is 3s (option WithConsumerSessionTimeout); a third of it is usual
 	// first: consumer.retry.max_attempts
 }
@@ -67,6 +68,7 @@ func ExampleConsumerConfig_Explain() {
 	consumer, err := kafkax.NewConsumer(
 		kafkax.WithConsumerBrokers("kafka-1:9092", "kafka-2:9092"),
 		kafkax.WithConsumerTopic("orders"),
+		kafkax.WithConsumerGroupID("billing"),
 		kafkax.WithConsumerSASLMechanism(kafkax.SASLScramSHA512),
 		kafkax.WithConsumerSASLUsername("billing"),
 		kafkax.WithConsumerSASLPassword("hunter2"),

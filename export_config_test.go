@@ -33,7 +33,7 @@ func LoadConsumer(environ []string) (ConsumerConfig, error) {
 func testSurroundings(environ []string, warnings *[]string) surroundings {
 	return surroundings{
 		environ: func() []string { return environ },
-		warn:    func(_ kafka.Logger, _, message string) { *warnings = append(*warnings, message) },
+		warn:    func(_ kafka.Logger, w warning) { *warnings = append(*warnings, w.attrs.text(w.msg)) },
 	}
 }
 
@@ -84,7 +84,10 @@ func keyNames(keys []configKey) []string {
 	return names
 }
 
-var (
-	EnvName  = envName
-	WarnOnce = warnOnce
-)
+func EnvName(key string) string { return envName(envPrefix, key) }
+
+// WarnOnce says msg once in the process for the same thing.
+func WarnOnce(to kafka.Logger, about, msg string) { warn(to, warning{msg: msg, about: about}) }
+
+// KafkaNames is which keys Kafka's own names stand for.
+func KafkaNames() map[string][]string { return kafkaNames }

@@ -70,7 +70,7 @@ func NewMultiTopicConsumer(topics []string, opts ...ConsumerOption) (*MultiTopic
 		}
 	}
 	if len(problems) > 0 {
-		return nil, errors.Join(problems...)
+		return nil, joinConfig(problems)
 	}
 	return &m, nil
 }
@@ -305,7 +305,7 @@ func checkTopics[H Handler | BatchHandler](m *MultiTopicConsumer, handlers map[s
 			problems.add(&ConfigError{Key: keyHandlers, Value: topic, Rule: "is not one of the consumer's topics"})
 		}
 	}
-	return errors.Join(problems...)
+	return joinConfig(problems)
 }
 
 // IsShutdown says whether Close or GracefulShutdown was called.

@@ -41,9 +41,13 @@ func (b *broker) multi(t testing.TB, group string, topics []string, opts ...kafk
 		kafkax.WithConsumerGroupID(group),
 		kafkax.WithConsumerHeartbeatInterval(100 * time.Millisecond),
 		kafkax.WithConsumerMaxWait(100 * time.Millisecond),
+		kafkax.WithConsumerRetryMaxAttempts(3),
 		kafkax.WithConsumerRetryInitialBackoff(time.Millisecond),
 		kafkax.WithConsumerErrorLogger(testLogger(t)),
 	}, opts...)
+	if group == "" {
+		opts = append([]kafkax.ConsumerOption{kafkax.WithConsumerPartition(0)}, opts...)
+	}
 	m, err := kafkax.NewMultiTopicConsumer(topics, opts...)
 	if err != nil {
 		t.Fatal(err)
@@ -122,7 +126,7 @@ func TestNewMultiTopicConsumer_ReportsEveryProblemOnce(t *testing.T) {
 		{name: "twice", topics: []string{"a", "b", "a"}, opts: good, want: []string{"topics = a: is given twice"}},
 		{name: "bad_names", topics: []string{"a b", "ok", "c/d"}, opts: good, want: []string{"a b", "c/d"}},
 		{name: "dead_letter_topic", topics: []string{"a", "a.dlq"}, opts: append(slices.Clip(good), kafkax.WithConsumerDLQTopic("a.dlq")), want: []string{"consumer.dlq_topic"}},
-		{name: "no_brokers", topics: []string{"a", "b"}, want: []string{"brokers"}, is: kafkax.ErrNoBrokers},
+		{name: "no_brokers", topics: []string{"a", "b"}, opts: good[1:], want: []string{"brokers"}, is: kafkax.ErrNoBrokers},
 		{name: "nil_option", topics: []string{"a", "b"}, opts: append(slices.Clip(good), nil), want: []string{"option 3"}},
 		{
 			name:   "certificate",
@@ -134,10 +138,10 @@ func TestNewMultiTopicConsumer_ReportsEveryProblemOnce(t *testing.T) {
 			name:   "all_at_once",
 			topics: []string{"a b", "", "c", "c"},
 			opts:   []kafkax.ConsumerOption{kafkax.WithConsumerMaxBytes(-1)},
-			want:   []string{"a b", "consumer.max_bytes", "brokers", "topics: at least one", "topics = c"},
+			want:   []string{"a b", "consumer.max_bytes", "brokers", "topics: at least one", "topics = c", "consumer.group_id"},
 			is:     kafkax.ErrNoBrokers,
 		},
-		{name: "nothing_at_all", want: []string{"topics: at least one", "brokers"}, is: kafkax.ErrNoTopic},
+		{name: "nothing_at_all", want: []string{"topics: at least one", "brokers", "consumer.group_id"}, is: kafkax.ErrNoTopic},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -172,7 +176,7 @@ func TestNewMultiTopicConsumer_IgnoresConfiguredTopic(t *testing.T) { //nolint:p
 	for _, topic := range []string{"elsewhere", "not a topic", "b"} {
 		t.Setenv("KAFKAX_CONSUMER_TOPIC", topic)
 		m, err := kafkax.NewMultiTopicConsumer([]string{"a", "b"},
-			kafkax.WithConsumerBrokers("localhost:9092"), kafkax.WithConsumerTopic("another"))
+			kafkax.WithConsumerBrokers("localhost:9092"), kafkax.WithConsumerGroupID("g"), kafkax.WithConsumerTopic("another"))
 		if err != nil {
 			t.Fatalf("KAFKAX_CONSUMER_TOPIC=%q: %v", topic, err)
 		}

@@ -27,7 +27,7 @@ type draft struct {
 	configFile setting
 	injected   []Setting
 	problems   []error
-	warnings   []string
+	warnings   []warning
 }
 
 // draftOf is a draft with the config it is for.

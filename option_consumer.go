@@ -41,6 +41,18 @@ func WithConsumerDialTimeout(d time.Duration) ConsumerOption {
 	return consumerSetting("dial_timeout", "WithConsumerDialTimeout", d)
 }
 
+// WithConsumerRequestTimeout sets how long a broker may be silent while an answer
+// of its is awaited. Each byte that arrives starts it anew, so it does not bound
+// a large answer over a slow line.
+//
+// Default 30s; below 1ms is an error matching [ErrInvalidConfig]. Kafka:
+// request.timeout.ms.
+// Env: KAFKAX_REQUEST_TIMEOUT or, for consumers alone,
+// KAFKAX_CONSUMER_REQUEST_TIMEOUT; a Go duration such as "10s".
+func WithConsumerRequestTimeout(d time.Duration) ConsumerOption {
+	return consumerSetting("request_timeout", "WithConsumerRequestTimeout", d)
+}
+
 // WithConsumerShutdownTimeout sets how long [Consumer.Close] may take before
 // it cuts off what has not finished and names it in its error.
 //
@@ -177,16 +189,17 @@ func WithConsumerTopic(topic string) ConsumerOption {
 // WithConsumerGroupID sets the group whose members share the topic's
 // partitions and its committed offsets.
 //
-// Default none: one partition is read and nothing is committed. Together with
-// a partition it is an error matching [ErrInvalidConfig]. Kafka: group.id.
+// No default. Without it and without a partition, or with both, [NewConsumer]
+// returns an error matching [ErrInvalidConfig]. Kafka: group.id.
 // Env: KAFKAX_CONSUMER_GROUP_ID, a name such as "billing".
 func WithConsumerGroupID(group string) ConsumerOption {
 	return consumerSetting("consumer.group_id", "WithConsumerGroupID", group)
 }
 
-// WithConsumerPartition sets the partition to read without a group.
+// WithConsumerPartition sets the partition to read without a group. Nothing is
+// committed then.
 //
-// Default 0. Negative, or together with a group, it is an error matching
+// Default none. Negative, or together with a group, it is an error matching
 // [ErrInvalidConfig]. Kafka has no such property.
 // Env: KAFKAX_CONSUMER_PARTITION, a number such as "3".
 func WithConsumerPartition(partition int) ConsumerOption {
@@ -349,8 +362,9 @@ func WithConsumerOnFailure(policy FailurePolicy) ConsumerOption {
 // WithConsumerRetryMaxAttempts sets how often the handler is called for one
 // message, counting the first.
 //
-// Default 3; below 1 is an error matching [ErrInvalidConfig]. For one loop:
-// [WithRetry]. Kafka has no such property.
+// Default 10, which with the default waits takes some 33 s; below 1 is an error
+// matching [ErrInvalidConfig]. Raise it when what the handler calls is away for
+// longer than that. For one loop: [WithRetry]. Kafka has no such property.
 // Env: KAFKAX_CONSUMER_RETRY_MAX_ATTEMPTS, a number such as "5".
 func WithConsumerRetryMaxAttempts(n int) ConsumerOption {
 	return consumerSetting("consumer.retry.max_attempts", "WithConsumerRetryMaxAttempts", n)

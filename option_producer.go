@@ -41,6 +41,18 @@ func WithProducerDialTimeout(d time.Duration) ProducerOption {
 	return producerSetting("dial_timeout", "WithProducerDialTimeout", d)
 }
 
+// WithProducerRequestTimeout sets how long a broker may be silent while an answer
+// of its is awaited. Each byte that arrives starts it anew, so it does not bound
+// a large answer over a slow line.
+//
+// Default 30s; below 1ms is an error matching [ErrInvalidConfig]. Kafka:
+// request.timeout.ms.
+// Env: KAFKAX_REQUEST_TIMEOUT or, for producers alone,
+// KAFKAX_PRODUCER_REQUEST_TIMEOUT; a Go duration such as "10s".
+func WithProducerRequestTimeout(d time.Duration) ProducerOption {
+	return producerSetting("request_timeout", "WithProducerRequestTimeout", d)
+}
+
 // WithProducerShutdownTimeout sets how long [Producer.Close] may take before
 // it cuts off what has not finished and names it in its error.
 //
@@ -282,7 +294,7 @@ func WithProducerBalancer(balancer Balancer) ProducerOption {
 // the broker.
 //
 // Default 10s; below 1ms is an error matching [ErrInvalidConfig], as is a
-// delivery timeout below it. Kafka: request.timeout.ms.
+// delivery timeout below it. Kafka has no such property.
 // Env: KAFKAX_PRODUCER_WRITE_TIMEOUT, a Go duration such as "5s".
 func WithProducerWriteTimeout(d time.Duration) ProducerOption {
 	return producerSetting("producer.write_timeout", "WithProducerWriteTimeout", d)
@@ -290,8 +302,8 @@ func WithProducerWriteTimeout(d time.Duration) ProducerOption {
 
 // WithProducerReadTimeout sets how long the answer to one request may take.
 //
-// Default 10s; below 1ms is an error matching [ErrInvalidConfig]. Kafka:
-// request.timeout.ms.
+// Default 10s; below 1ms is an error matching [ErrInvalidConfig]. Kafka has no
+// such property.
 // Env: KAFKAX_PRODUCER_READ_TIMEOUT, a Go duration such as "5s".
 func WithProducerReadTimeout(d time.Duration) ProducerOption {
 	return producerSetting("producer.read_timeout", "WithProducerReadTimeout", d)

@@ -38,6 +38,7 @@ func samples() []sample {
 		{"brokers", "a:1,b:2", kafkax.WithProducerBrokers("a:1", "b:2"), kafkax.WithConsumerBrokers("a:1", "b:2"), []string{"a:1", "b:2"}},
 		{"client_id", "me", kafkax.WithProducerClientID("me"), kafkax.WithConsumerClientID("me"), "me"},
 		{"dial_timeout", "1.5s", kafkax.WithProducerDialTimeout(tick), kafkax.WithConsumerDialTimeout(tick), tick},
+		{"request_timeout", "1.5s", kafkax.WithProducerRequestTimeout(tick), kafkax.WithConsumerRequestTimeout(tick), tick},
 		{"shutdown_timeout", "1500ms", kafkax.WithProducerShutdownTimeout(tick), kafkax.WithConsumerShutdownTimeout(tick), tick},
 		{
 			"sasl.mechanism", "SCRAM-SHA-512",

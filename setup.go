@@ -2,6 +2,7 @@ package kafkax
 
 import (
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -156,7 +157,7 @@ func durationText(d *durationpb.Duration) (text, broken string) {
 		"must be at most 292 years, with its nanos below a second and of the same sign as its seconds"
 }
 
-func unknownFields(m protoreflect.Message, raw protoreflect.RawFields) string {
+func unknownFields(m protoreflect.Message, raw protoreflect.RawFields) warning {
 	var numbers []protowire.Number
 	for len(raw) > 0 {
 		number, _, size := protowire.ConsumeField(raw)
@@ -167,6 +168,10 @@ func unknownFields(m protoreflect.Message, raw protoreflect.RawFields) string {
 		raw = raw[size:]
 	}
 	slices.Sort(numbers)
-	return fmt.Sprintf("protobuf %s has fields that this version does not know and ignores, of the numbers %s",
-		m.Descriptor().FullName(), configKey{}.mask(fmt.Sprint(slices.Compact(numbers))))
+	name, all := string(m.Descriptor().FullName()), configKey{}.mask(fmt.Sprint(slices.Compact(numbers)))
+	return warning{
+		msg:   "a protobuf message has fields that this version does not know and ignores",
+		attrs: logAttrs{slog.String("message", name), slog.String("numbers", all)},
+		about: name + all,
+	}
 }

@@ -349,6 +349,9 @@ func randomTexts(r *rand.Rand, side protoSide) map[string]string {
 	} else {
 		drop("consumer.partition")
 	}
+	if side.name == "consumer" && texts["consumer.group_id"] == "" && texts["consumer.partition"] == "" {
+		texts["consumer.partition"] = "0"
+	}
 	if acks := texts["producer.required_acks"]; acks != "" && acks != "all" {
 		drop("producer.idempotent")
 	}
@@ -500,7 +503,10 @@ func TestProtoPresence(t *testing.T) {
 			if !slices.Contains(side.keys, s.key) {
 				continue
 			}
-			environ := []string{"KAFKAX_BROKERS=kafka:9092", "KAFKAX_CONSUMER_TOPIC=orders", kafkax.EnvName(s.key) + "=" + s.text}
+			environ := append(slices.Clone(minimal), kafkax.EnvName(s.key)+"="+s.text)
+			if s.key == "consumer.partition" {
+				environ = slices.DeleteFunc(environ, func(s string) bool { return strings.HasPrefix(s, kafkax.EnvName("consumer.group_id")) })
+			}
 
 			// Nothing is set, not even where sections are.
 			config, _, _, wantErr := side.resolve(environ, nil)

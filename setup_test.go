@@ -111,7 +111,7 @@ func TestC1_ProtoProblemsWithAllOthers(t *testing.T) {
 func TestProtoIsReadAtOnce(t *testing.T) {
 	t.Parallel()
 
-	cfg := &kafkaxpb.ConsumerConfig{Brokers: []string{"a:1"}, Topic: new("orders"), MaxWait: durationpb.New(time.Second)}
+	cfg := &kafkaxpb.ConsumerConfig{Brokers: []string{"a:1"}, Topic: new("orders"), GroupId: new("billing"), MaxWait: durationpb.New(time.Second)}
 	opts := kafkax.ConsumerOptionsFromProto(cfg)
 	cfg.Brokers[0], *cfg.Topic, cfg.MaxWait.Seconds = "b:2", "other", 2
 	proto.Reset(cfg)
@@ -140,7 +140,7 @@ func TestC2_UnknownProtoFields(t *testing.T) {
 		t.Fatal(err) // 100: "hunter2", 200: 1
 	}
 	r := kafkax.ResolveProducer(minimal, kafkax.ProducerOptionsFromProto(&kafkaxpb.ProducerConfig{Sasl: sasl})...)
-	want := "protobuf kafkax.v1.SASLConfig has fields that this version does not know and ignores, of the numbers [100 200]"
+	want := `a protobuf message has fields that this version does not know and ignores message=kafkax.v1.SASLConfig numbers="[100 200]"`
 	if r.Err != nil || !slices.Equal(r.Warnings, []string{want}) {
 		t.Errorf("got %q and %v, want %q", r.Warnings, r.Err, want)
 	}
@@ -172,7 +172,7 @@ func TestSetup(t *testing.T) {
 	if cfg := producer.Config(); cfg.ClientID != "option" || cfg.Brokers[0] != "127.0.0.1:1" {
 		t.Errorf("got %v", cfg)
 	}
-	consumer, err := kafkax.SetupConsumer(&kafkaxpb.ConsumerConfig{Brokers: []string{"127.0.0.1:1"}, Topic: new("proto")},
+	consumer, err := kafkax.SetupConsumer(&kafkaxpb.ConsumerConfig{Brokers: []string{"127.0.0.1:1"}, Topic: new("proto"), GroupId: new("proto")},
 		kafkax.WithConsumerTopic("option"))
 	if err != nil {
 		t.Fatal(err)

@@ -556,6 +556,8 @@ type ProducerConfig struct {
 	Sasl *SASLConfig `protobuf:"bytes,5,opt,name=sasl,proto3" json:"sasl,omitempty"`
 	// How connections are encrypted. Default: not.
 	Tls *TLSConfig `protobuf:"bytes,6,opt,name=tls,proto3" json:"tls,omitempty"`
+	// How long a broker may be silent while an answer is awaited. Default 30s.
+	RequestTimeout *durationpb.Duration `protobuf:"bytes,7,opt,name=request_timeout,json=requestTimeout,proto3" json:"request_timeout,omitempty"`
 	// Where messages go that name no topic. Default: each must name its own.
 	Topic *string `protobuf:"bytes,20,opt,name=topic,proto3,oneof" json:"topic,omitempty"`
 	// Most messages of one request to a partition. Default 100.
@@ -658,6 +660,13 @@ func (x *ProducerConfig) GetSasl() *SASLConfig {
 func (x *ProducerConfig) GetTls() *TLSConfig {
 	if x != nil {
 		return x.Tls
+	}
+	return nil
+}
+
+func (x *ProducerConfig) GetRequestTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.RequestTimeout
 	}
 	return nil
 }
@@ -769,13 +778,14 @@ type ConsumerConfig struct {
 	Sasl *SASLConfig `protobuf:"bytes,5,opt,name=sasl,proto3" json:"sasl,omitempty"`
 	// How connections are encrypted. Default: not.
 	Tls *TLSConfig `protobuf:"bytes,6,opt,name=tls,proto3" json:"tls,omitempty"`
+	// How long a broker may be silent while an answer is awaited. Default 30s.
+	RequestTimeout *durationpb.Duration `protobuf:"bytes,7,opt,name=request_timeout,json=requestTimeout,proto3" json:"request_timeout,omitempty"`
 	// What is consumed. Required in some layer.
 	Topic *string `protobuf:"bytes,20,opt,name=topic,proto3,oneof" json:"topic,omitempty"`
-	// The group that shares partitions and offsets. Default none: partition is
-	// read alone and nothing is committed.
+	// The group that shares partitions and offsets. It or partition is required
+	// in some layer.
 	GroupId *string `protobuf:"bytes,21,opt,name=group_id,json=groupId,proto3,oneof" json:"group_id,omitempty"`
-	// The partition to read without a group; not together with group_id. Default
-	// 0.
+	// The partition to read without a group, committing nothing. Default none.
 	Partition *int32 `protobuf:"varint,22,opt,name=partition,proto3,oneof" json:"partition,omitempty"`
 	// How many bytes a fetch waits for, at most max_wait. Default 1.
 	MinBytes *int32 `protobuf:"varint,23,opt,name=min_bytes,json=minBytes,proto3,oneof" json:"min_bytes,omitempty"`
@@ -898,6 +908,13 @@ func (x *ConsumerConfig) GetSasl() *SASLConfig {
 func (x *ConsumerConfig) GetTls() *TLSConfig {
 	if x != nil {
 		return x.Tls
+	}
+	return nil
+}
+
+func (x *ConsumerConfig) GetRequestTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.RequestTimeout
 	}
 	return nil
 }
@@ -1246,7 +1263,7 @@ func (x *TLSConfig) GetInsecureSkipVerify() bool {
 // RetryConfig is the consumer.retry.* keys.
 type RetryConfig struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Calls of the handler, the first counted. Default 3.
+	// Calls of the handler, the first counted. Default 10.
 	MaxAttempts *int32 `protobuf:"varint,1,opt,name=max_attempts,json=maxAttempts,proto3,oneof" json:"max_attempts,omitempty"`
 	// The wait before the second call. Default 100ms.
 	InitialBackoff *durationpb.Duration `protobuf:"bytes,2,opt,name=initial_backoff,json=initialBackoff,proto3" json:"initial_backoff,omitempty"`
@@ -1329,14 +1346,15 @@ var File_kafkaxpb_kafkax_proto protoreflect.FileDescriptor
 
 const file_kafkaxpb_kafkax_proto_rawDesc = "" +
 	"\n" +
-	"\x15kafkaxpb/kafkax.proto\x12\tkafkax.v1\x1a\x1egoogle/protobuf/duration.proto\"\xf6\a\n" +
+	"\x15kafkaxpb/kafkax.proto\x12\tkafkax.v1\x1a\x1egoogle/protobuf/duration.proto\"\xba\b\n" +
 	"\x0eProducerConfig\x12\x18\n" +
 	"\abrokers\x18\x01 \x03(\tR\abrokers\x12 \n" +
 	"\tclient_id\x18\x02 \x01(\tH\x00R\bclientId\x88\x01\x01\x12<\n" +
 	"\fdial_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\vdialTimeout\x12D\n" +
 	"\x10shutdown_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x0fshutdownTimeout\x12)\n" +
 	"\x04sasl\x18\x05 \x01(\v2\x15.kafkax.v1.SASLConfigR\x04sasl\x12&\n" +
-	"\x03tls\x18\x06 \x01(\v2\x14.kafkax.v1.TLSConfigR\x03tls\x12\x19\n" +
+	"\x03tls\x18\x06 \x01(\v2\x14.kafkax.v1.TLSConfigR\x03tls\x12B\n" +
+	"\x0frequest_timeout\x18\a \x01(\v2\x19.google.protobuf.DurationR\x0erequestTimeout\x12\x19\n" +
 	"\x05topic\x18\x14 \x01(\tH\x01R\x05topic\x88\x01\x01\x12\"\n" +
 	"\n" +
 	"batch_size\x18\x15 \x01(\x05H\x02R\tbatchSize\x88\x01\x01\x12$\n" +
@@ -1361,14 +1379,15 @@ const file_kafkaxpb_kafkax_proto_rawDesc = "" +
 	"\f_batch_bytesB\x0f\n" +
 	"\r_max_attemptsB\r\n" +
 	"\v_idempotentB\b\n" +
-	"\x06_async\"\x8b\x0e\n" +
+	"\x06_async\"\xcf\x0e\n" +
 	"\x0eConsumerConfig\x12\x18\n" +
 	"\abrokers\x18\x01 \x03(\tR\abrokers\x12 \n" +
 	"\tclient_id\x18\x02 \x01(\tH\x00R\bclientId\x88\x01\x01\x12<\n" +
 	"\fdial_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\vdialTimeout\x12D\n" +
 	"\x10shutdown_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x0fshutdownTimeout\x12)\n" +
 	"\x04sasl\x18\x05 \x01(\v2\x15.kafkax.v1.SASLConfigR\x04sasl\x12&\n" +
-	"\x03tls\x18\x06 \x01(\v2\x14.kafkax.v1.TLSConfigR\x03tls\x12\x19\n" +
+	"\x03tls\x18\x06 \x01(\v2\x14.kafkax.v1.TLSConfigR\x03tls\x12B\n" +
+	"\x0frequest_timeout\x18\a \x01(\v2\x19.google.protobuf.DurationR\x0erequestTimeout\x12\x19\n" +
 	"\x05topic\x18\x14 \x01(\tH\x01R\x05topic\x88\x01\x01\x12\x1e\n" +
 	"\bgroup_id\x18\x15 \x01(\tH\x02R\agroupId\x88\x01\x01\x12!\n" +
 	"\tpartition\x18\x16 \x01(\x05H\x03R\tpartition\x88\x01\x01\x12 \n" +
@@ -1534,41 +1553,43 @@ var file_kafkaxpb_kafkax_proto_depIdxs = []int32{
 	14, // 1: kafkax.v1.ProducerConfig.shutdown_timeout:type_name -> google.protobuf.Duration
 	11, // 2: kafkax.v1.ProducerConfig.sasl:type_name -> kafkax.v1.SASLConfig
 	12, // 3: kafkax.v1.ProducerConfig.tls:type_name -> kafkax.v1.TLSConfig
-	14, // 4: kafkax.v1.ProducerConfig.batch_timeout:type_name -> google.protobuf.Duration
-	1,  // 5: kafkax.v1.ProducerConfig.required_acks:type_name -> kafkax.v1.Acks
-	14, // 6: kafkax.v1.ProducerConfig.delivery_timeout:type_name -> google.protobuf.Duration
-	2,  // 7: kafkax.v1.ProducerConfig.compression:type_name -> kafkax.v1.Compression
-	3,  // 8: kafkax.v1.ProducerConfig.balancer:type_name -> kafkax.v1.Balancer
-	14, // 9: kafkax.v1.ProducerConfig.write_timeout:type_name -> google.protobuf.Duration
-	14, // 10: kafkax.v1.ProducerConfig.read_timeout:type_name -> google.protobuf.Duration
-	14, // 11: kafkax.v1.ConsumerConfig.dial_timeout:type_name -> google.protobuf.Duration
-	14, // 12: kafkax.v1.ConsumerConfig.shutdown_timeout:type_name -> google.protobuf.Duration
-	11, // 13: kafkax.v1.ConsumerConfig.sasl:type_name -> kafkax.v1.SASLConfig
-	12, // 14: kafkax.v1.ConsumerConfig.tls:type_name -> kafkax.v1.TLSConfig
-	14, // 15: kafkax.v1.ConsumerConfig.max_wait:type_name -> google.protobuf.Duration
-	4,  // 16: kafkax.v1.ConsumerConfig.start_offset:type_name -> kafkax.v1.StartOffset
-	5,  // 17: kafkax.v1.ConsumerConfig.offset_reset:type_name -> kafkax.v1.OffsetReset
-	6,  // 18: kafkax.v1.ConsumerConfig.isolation_level:type_name -> kafkax.v1.IsolationLevel
-	14, // 19: kafkax.v1.ConsumerConfig.commit_interval:type_name -> google.protobuf.Duration
-	14, // 20: kafkax.v1.ConsumerConfig.heartbeat_interval:type_name -> google.protobuf.Duration
-	14, // 21: kafkax.v1.ConsumerConfig.session_timeout:type_name -> google.protobuf.Duration
-	14, // 22: kafkax.v1.ConsumerConfig.rebalance_timeout:type_name -> google.protobuf.Duration
-	14, // 23: kafkax.v1.ConsumerConfig.retention_time:type_name -> google.protobuf.Duration
-	14, // 24: kafkax.v1.ConsumerConfig.read_lag_interval:type_name -> google.protobuf.Duration
-	14, // 25: kafkax.v1.ConsumerConfig.partition_watch_interval:type_name -> google.protobuf.Duration
-	7,  // 26: kafkax.v1.ConsumerConfig.on_failure:type_name -> kafkax.v1.FailurePolicy
-	13, // 27: kafkax.v1.ConsumerConfig.retry:type_name -> kafkax.v1.RetryConfig
-	14, // 28: kafkax.v1.ConsumerConfig.batch_timeout:type_name -> google.protobuf.Duration
-	8,  // 29: kafkax.v1.ConsumerConfig.ordering:type_name -> kafkax.v1.Ordering
-	14, // 30: kafkax.v1.ConsumerConfig.handler_timeout:type_name -> google.protobuf.Duration
-	0,  // 31: kafkax.v1.SASLConfig.mechanism:type_name -> kafkax.v1.SASLMechanism
-	14, // 32: kafkax.v1.RetryConfig.initial_backoff:type_name -> google.protobuf.Duration
-	14, // 33: kafkax.v1.RetryConfig.max_backoff:type_name -> google.protobuf.Duration
-	34, // [34:34] is the sub-list for method output_type
-	34, // [34:34] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	14, // 4: kafkax.v1.ProducerConfig.request_timeout:type_name -> google.protobuf.Duration
+	14, // 5: kafkax.v1.ProducerConfig.batch_timeout:type_name -> google.protobuf.Duration
+	1,  // 6: kafkax.v1.ProducerConfig.required_acks:type_name -> kafkax.v1.Acks
+	14, // 7: kafkax.v1.ProducerConfig.delivery_timeout:type_name -> google.protobuf.Duration
+	2,  // 8: kafkax.v1.ProducerConfig.compression:type_name -> kafkax.v1.Compression
+	3,  // 9: kafkax.v1.ProducerConfig.balancer:type_name -> kafkax.v1.Balancer
+	14, // 10: kafkax.v1.ProducerConfig.write_timeout:type_name -> google.protobuf.Duration
+	14, // 11: kafkax.v1.ProducerConfig.read_timeout:type_name -> google.protobuf.Duration
+	14, // 12: kafkax.v1.ConsumerConfig.dial_timeout:type_name -> google.protobuf.Duration
+	14, // 13: kafkax.v1.ConsumerConfig.shutdown_timeout:type_name -> google.protobuf.Duration
+	11, // 14: kafkax.v1.ConsumerConfig.sasl:type_name -> kafkax.v1.SASLConfig
+	12, // 15: kafkax.v1.ConsumerConfig.tls:type_name -> kafkax.v1.TLSConfig
+	14, // 16: kafkax.v1.ConsumerConfig.request_timeout:type_name -> google.protobuf.Duration
+	14, // 17: kafkax.v1.ConsumerConfig.max_wait:type_name -> google.protobuf.Duration
+	4,  // 18: kafkax.v1.ConsumerConfig.start_offset:type_name -> kafkax.v1.StartOffset
+	5,  // 19: kafkax.v1.ConsumerConfig.offset_reset:type_name -> kafkax.v1.OffsetReset
+	6,  // 20: kafkax.v1.ConsumerConfig.isolation_level:type_name -> kafkax.v1.IsolationLevel
+	14, // 21: kafkax.v1.ConsumerConfig.commit_interval:type_name -> google.protobuf.Duration
+	14, // 22: kafkax.v1.ConsumerConfig.heartbeat_interval:type_name -> google.protobuf.Duration
+	14, // 23: kafkax.v1.ConsumerConfig.session_timeout:type_name -> google.protobuf.Duration
+	14, // 24: kafkax.v1.ConsumerConfig.rebalance_timeout:type_name -> google.protobuf.Duration
+	14, // 25: kafkax.v1.ConsumerConfig.retention_time:type_name -> google.protobuf.Duration
+	14, // 26: kafkax.v1.ConsumerConfig.read_lag_interval:type_name -> google.protobuf.Duration
+	14, // 27: kafkax.v1.ConsumerConfig.partition_watch_interval:type_name -> google.protobuf.Duration
+	7,  // 28: kafkax.v1.ConsumerConfig.on_failure:type_name -> kafkax.v1.FailurePolicy
+	13, // 29: kafkax.v1.ConsumerConfig.retry:type_name -> kafkax.v1.RetryConfig
+	14, // 30: kafkax.v1.ConsumerConfig.batch_timeout:type_name -> google.protobuf.Duration
+	8,  // 31: kafkax.v1.ConsumerConfig.ordering:type_name -> kafkax.v1.Ordering
+	14, // 32: kafkax.v1.ConsumerConfig.handler_timeout:type_name -> google.protobuf.Duration
+	0,  // 33: kafkax.v1.SASLConfig.mechanism:type_name -> kafkax.v1.SASLMechanism
+	14, // 34: kafkax.v1.RetryConfig.initial_backoff:type_name -> google.protobuf.Duration
+	14, // 35: kafkax.v1.RetryConfig.max_backoff:type_name -> google.protobuf.Duration
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_kafkaxpb_kafkax_proto_init() }

@@ -12,8 +12,8 @@
 //   - A message that is no event fails alone, by a BatchError, and for good: it
 //     goes to the dead letter topic.
 //   - Any other error is the database's, and of the whole batch, which waits
-//     until it is over. With the three attempts of the default, an outage would
-//     send good events to the dead letter topic.
+//     until it is over. With the ten attempts of the default, an outage of half
+//     a minute would send good events to the dead letter topic.
 //   - Try it on a cluster: kill -9 it in the middle, and start it again. The
 //     group waits for the dead member for consumer.session_timeout, 30 s.
 //

@@ -74,9 +74,13 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	ctx, release := demo.UntilCaughtUp(ctx, consumer)
 	defer release()
 
+	// What is broken here stays so until it is repaired: the ten attempts of the
+	// default would take half a minute to find that out.
+	retry := kafkax.WithRetry(kafkax.RetryConfig{MaxAttempts: 3, Jitter: 0.2})
+
 	s := &sums{breakAt: *breakAt, added: map[place]int{}}
 	for {
-		err := consumer.ConsumeWithManualCommit(ctx, s.add)
+		err := consumer.ConsumeWithManualCommit(ctx, s.add, retry)
 		failed, ok := errors.AsType[*kafkax.HandlerError](err)
 		if !ok || !errors.Is(failed, errBroken) { // nil: stopped, or caught up
 			s.print(out)
