@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -100,7 +101,9 @@ func (c *Consumer) finishStop(s *consumerStop, e *engine, reader *ownedReader) {
 // SIGINT or SIGTERM, ends run's context and shuts the consumer down within
 // shutdown_timeout. A second signal cuts the wait short. It returns what run
 // and GracefulShutdown returned; a run that ends with its context's error or
-// [ErrClosed] after a stop was asked for counts as nil.
+// [ErrClosed] after a stop was asked for (by ctx, also by its deadline, a signal,
+// or a Close elsewhere) counts as nil. A run that panics has failed with a
+// [PanicError]: the consumer is shut down all the same.
 func (c *Consumer) RunWithGracefulShutdown(ctx context.Context, run func(context.Context) error) error {
 	if ctx == nil || run == nil {
 		return errNilArgument
@@ -108,27 +111,39 @@ func (c *Consumer) RunWithGracefulShutdown(ctx context.Context, run func(context
 	if c.IsShutdown() {
 		return ErrClosed
 	}
-	return runWithGracefulShutdown(ctx, c.cfg.ShutdownTimeout, run, c.GracefulShutdown)
+	return runWithGracefulShutdown(ctx, c.cfg.ShutdownTimeout, run, c)
 }
 
-func runWithGracefulShutdown(ctx context.Context, timeout time.Duration, run, shutdown func(context.Context) error) error {
+// stoppable is a Consumer or a MultiTopicConsumer.
+type stoppable interface {
+	GracefulShutdown(ctx context.Context) error
+	IsShutdown() bool
+}
+
+func runWithGracefulShutdown(ctx context.Context, timeout time.Duration, run func(context.Context) error, c stoppable) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(signals)
 
 	running, stop := context.WithCancel(ctx)
 	defer stop()
-	result := make(chan error, 1)
-	go func() { result <- run(running) }() // ends before this function does, unless it ignores its context
+	result := callUser(func() error { return run(running) })
 
 	var err error
-	returned := false
+	returned, asked := false, false
 	select {
 	case err = <-result:
 		returned = true
+		select { // what ended run may have come here too
+		case <-signals:
+			asked = true
+		default:
+		}
 	case <-signals:
+		asked = true
 	case <-ctx.Done():
 	}
+	asked = asked || ctx.Err() != nil || c.IsShutdown()
 	stop()
 
 	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
@@ -146,7 +161,7 @@ func runWithGracefulShutdown(ctx context.Context, timeout time.Duration, run, sh
 		}
 	}()
 
-	shutdownErr := shutdown(bound)
+	shutdownErr := c.GracefulShutdown(bound)
 	if !returned {
 		grace := time.NewTimer(cutGrace)
 		defer grace.Stop()
@@ -155,9 +170,9 @@ func runWithGracefulShutdown(ctx context.Context, timeout time.Duration, run, sh
 		case <-grace.C:
 			err = &ShutdownError{What: []string{"the function given to RunWithGracefulShutdown did not return"}, Err: ErrShutdown}
 		}
-		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrClosed) {
-			err = nil
-		}
+	}
+	if asked {
+		err = withoutStop(err, running.Err(), ctx.Err(), ErrClosed)
 	}
 	// What was cut off is in the errors of both, once is enough.
 	for _, one := range unjoin(shutdownErr) {
@@ -166,4 +181,21 @@ func runWithGracefulShutdown(ctx context.Context, timeout time.Duration, run, sh
 		}
 	}
 	return err
+}
+
+// withoutStop is what a run's error says beside that it was stopped. What a loop
+// reports of a message or of a stop stays, whatever ended that.
+func withoutStop(err error, stopped ...error) error {
+	parts := unjoin(err)
+	kept := slices.DeleteFunc(slices.Clone(parts), func(part error) bool {
+		_, handler := errors.AsType[*HandlerError](part)
+		_, deadLetter := errors.AsType[*DeadLetterError](part)
+		_, shutdown := errors.AsType[*ShutdownError](part)
+		return !handler && !deadLetter && !shutdown &&
+			slices.ContainsFunc(stopped, func(s error) bool { return s != nil && errors.Is(part, s) })
+	})
+	if len(kept) == len(parts) {
+		return err
+	}
+	return errors.Join(kept...)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -803,4 +804,70 @@ func TestRunWithGracefulShutdown(t *testing.T) { //nolint:paralleltest // sends 
 		close(forever)
 		received(t, "run", left)
 	})
+}
+
+// A run that ends because it was asked to has not failed, however it was asked
+// and whoever notices first. What it says beside that is not lost.
+func TestRunWithGracefulShutdownThatWasAskedFor(t *testing.T) {
+	t.Parallel()
+	failed := &kafkax.HandlerError{Topic: "orders", Attempts: 1, Err: context.DeadlineExceeded} // of a call the handler made
+	notWritten := &kafkax.DeadLetterError{Topic: "orders", HandlerErr: errHandler, WriteErr: context.DeadlineExceeded}
+	cutOff := &kafkax.ShutdownError{What: []string{"orders[3]@42: handler still running"}, Err: context.DeadlineExceeded}
+	deadline := func() (context.Context, context.CancelFunc) {
+		return context.WithDeadline(context.Background(), time.Now().Add(-time.Second))
+	}
+	canceled := func() (context.Context, context.CancelFunc) {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		return ctx, cancel
+	}
+	running := func() (context.Context, context.CancelFunc) { return context.WithCancel(context.Background()) }
+	tests := []struct {
+		name string
+		ctx  func() (context.Context, context.CancelFunc)
+		run  func(context.Context, *kafkax.Consumer) error
+		want error
+	}{
+		{"deadline", deadline, func(ctx context.Context, _ *kafkax.Consumer) error { return ctx.Err() }, nil},
+		{"deadline_with_text", deadline, func(ctx context.Context, _ *kafkax.Consumer) error {
+			return fmt.Errorf("run: %w", ctx.Err())
+		}, nil},
+		{"canceled", canceled, func(ctx context.Context, _ *kafkax.Consumer) error { return ctx.Err() }, nil},
+		{"pull_calls", deadline, func(ctx context.Context, c *kafkax.Consumer) error {
+			_, err := c.FetchMessage(ctx)
+			return err
+		}, nil},
+		{"closed_elsewhere", running, func(ctx context.Context, c *kafkax.Consumer) error {
+			if err := c.Close(); err != nil {
+				return err
+			}
+			_, err := c.FetchMessage(ctx)
+			return err
+		}, nil},
+		{"its_own_deadline", running, func(context.Context, *kafkax.Consumer) error { return context.DeadlineExceeded }, context.DeadlineExceeded},
+		{"handler_failed", deadline, func(ctx context.Context, _ *kafkax.Consumer) error { return errors.Join(ctx.Err(), failed) }, failed},
+		{"dead_letter_not_written", deadline, func(context.Context, *kafkax.Consumer) error { return notWritten }, notWritten},
+		{"cut_off", deadline, func(context.Context, *kafkax.Consumer) error { return cutOff }, cutOff},
+		{"exits its goroutine", running, func(context.Context, *kafkax.Consumer) error { runtime.Goexit(); return nil }, kafkax.ErrGoexit},
+		{"panics", running, func(context.Context, *kafkax.Consumer) error { panic(errHandler) }, errHandler},
+		{"another_error", deadline, func(context.Context, *kafkax.Consumer) error { return errHandler }, errHandler},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			for range 50 { // whether run or its context ends first is chance
+				c, err := kafkax.NewConsumer(kafkax.WithConsumerBrokers("127.0.0.1:1"), // nobody listens
+					kafkax.WithConsumerTopic("orders"), kafkax.WithConsumerGroupID("g"), kafkax.WithConsumerErrorLogger(testLogger(t)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := tt.ctx()
+				err = c.RunWithGracefulShutdown(ctx, func(ctx context.Context) error { return tt.run(ctx, c) })
+				cancel()
+				if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
+					t.Fatalf("returned %v, want %v", err, tt.want)
+				}
+			}
+		})
+	}
 }

@@ -352,5 +352,5 @@ func (m *MultiTopicConsumer) RunWithGracefulShutdown(ctx context.Context, run fu
 	case m.IsShutdown():
 		return ErrClosed
 	}
-	return runWithGracefulShutdown(ctx, m.consumers[0].cfg.ShutdownTimeout, run, m.GracefulShutdown)
+	return runWithGracefulShutdown(ctx, m.consumers[0].cfg.ShutdownTimeout, run, m)
 }
