@@ -103,7 +103,7 @@ func (f *fetcher) step(ctx context.Context) error {
 	began := time.Now()
 	res, throttle, err := f.fetch(ctx)
 	if err != nil {
-		memory.settle(0)
+		memory.correct(0)
 		if errors.Is(err, kafka.OffsetOutOfRange) {
 			return f.outOfRange(ctx)
 		}
@@ -115,7 +115,7 @@ func (f *fetcher) step(ctx context.Context) error {
 	d, err := decode(res, f.topic, f.id, f.offset, f.cfg.IsolationLevel, f.messages)
 	f.messages = len(d.messages)
 	f.adapt(d.bytes)
-	memory.settle(d.bytes)
+	memory.correct(d.bytes)
 	if len(d.messages) > 0 || d.next > f.offset {
 		c := &chunk{partition: f.partition, messages: d.messages, seeks: f.seeks, position: d.next, memory: memory}
 		f.offset = c.position

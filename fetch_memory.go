@@ -57,15 +57,20 @@ func (a *allowance) take(ctx context.Context, n int) (*holding, error) {
 	return h, nil
 }
 
+// giveLump is how many bytes of a fetch are given back to the shared budget at
+// once: its lock is not to be taken for each message.
+const giveLump = 64 << 10
+
 // holding is the memory of one fetch.
 type holding struct {
 	*allowance
 	own   bool
-	bytes atomic.Int64 // not given back yet
+	bytes atomic.Int64 // of messages that are not done with
+	freed atomic.Int64 // of those that are, and not given back yet
 }
 
-// settle replaces what was expected by what came.
-func (h *holding) settle(n int) {
+// correct replaces what was expected by what came.
+func (h *holding) correct(n int) {
 	expected := h.bytes.Swap(int64(n))
 	switch {
 	case !h.own:
@@ -75,17 +80,19 @@ func (h *holding) settle(n int) {
 	}
 }
 
-// give gives n bytes back. A nil holding has none.
+// give gives the n bytes of messages back that are done with. A nil holding has
+// none.
 func (h *holding) give(n int) {
 	if h == nil || n == 0 {
 		return
 	}
-	left := h.bytes.Add(-int64(n))
+	freed := h.freed.Add(int64(n)) // before bytes: who sees the last of these sees all of those
+	last := h.bytes.Add(-int64(n)) == 0
 	switch {
-	case !h.own:
-		h.shared.Give(n)
-	case left == 0:
+	case h.own && last:
 		h.allowance.own <- struct{}{}
+	case !h.own && (last || freed >= giveLump):
+		h.shared.Give(int(h.freed.Swap(0)))
 	}
 }
 

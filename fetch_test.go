@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -545,5 +546,45 @@ func TestDecodeAllocatesForManyMessagesAtOnce(t *testing.T) {
 	}
 	if slabs > 15 {
 		t.Errorf("%d allocations for %d values", slabs, n)
+	}
+}
+
+// Whoever gives back, in whatever pieces, in the end all of it is there again.
+func TestD15_MemoryIsGivenBackWhole(t *testing.T) {
+	t.Parallel()
+	const size = 1 << 20
+	shared := budget.New(size)
+	a := newAllowance(shared)
+	for _, own := range []bool{true, false} { // the first fetch is the partition's own
+		h, err := a.take(t.Context(), 5000)
+		if err != nil || h.own != own {
+			t.Fatalf("own %v, error %v", h.own, err)
+		}
+		h.correct(size / 2)
+		if used := shared.Used(); (used > 0) == own {
+			t.Errorf("own %v: %d bytes of all are taken", own, used)
+		}
+		if own {
+			defer func(h *holding) {
+				h.giveAll()
+				if len(a.own) != 1 {
+					t.Error("the partition's own fetch is not free again")
+				}
+			}(h)
+			continue
+		}
+		var givers sync.WaitGroup
+		for range 8 {
+			givers.Go(func() {
+				for range 512 {
+					h.give(size / 2 / 4096)
+				}
+			})
+		}
+		givers.Wait()
+		h.giveAll() // none is left
+		if used := shared.Used(); used != 0 {
+			t.Errorf("%d bytes are still taken", used)
+		}
 	}
 }
