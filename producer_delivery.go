@@ -161,11 +161,20 @@ func (d *delivery) deliver(ctx context.Context, addr net.Addr, topic string, p *
 		return answer, 0, b.undelivered(ending(ctx, nil))
 	}
 
+	renewed := false
 	for round := 1; ; round++ {
 		answer, throttle, v := d.try(ctx, addr, r, s, b)
 		if v.stored {
 			s.advance(b.count)
 			return answer, throttle, nil
+		}
+		if !renewed && ctx.Err() == nil && errors.Is(b.last, ErrAuthorization) {
+			// The credentials of the connection may have run out.
+			r.renew()
+			if renewed = true; answer.ErrorCode != 0 {
+				b.tries-- // It was no attempt of the batch.
+			}
+			continue
 		}
 		if v.session != keepSession {
 			d.restart(s, b, v.session)
@@ -197,7 +206,7 @@ func (d *delivery) deliver(ctx context.Context, addr net.Addr, topic string, p *
 func (d *delivery) try(ctx context.Context, addr net.Addr, r *route, s *producerSession, b *batch,
 ) (answer produce.ResponsePartition, throttle int32, v verdict) {
 	if d.cfg.Idempotent && b.acks == int16(kafka.RequireAll) && !b.stamped {
-		err := s.begin(func(req kafka.Request) (kafka.Response, error) {
+		err := s.begin(b.topic, func(req kafka.Request) (kafka.Response, error) {
 			return d.once(ctx, r, addr, req, d.cfg.ReadTimeout)
 		})
 		if err != nil {

@@ -122,7 +122,6 @@ func judge(code kafka.Error, inDoubt bool) verdict {
 		// second code to the first), or the id is not the cluster's. It was
 		// ours alone, so it is given up.
 		return verdict{retry: true, session: renewSession}
-
 	}
 	// A leader that steps down while it waits for its followers answers
 	// NOT_LEADER after it appended, and UNKNOWN_SERVER_ERROR may come at any
@@ -193,7 +192,9 @@ func (b *batch) answerIn(res kafka.Response) (answer produce.ResponsePartition, 
 	for i := range r.Topics {
 		for _, p := range r.Topics[i].Partitions {
 			if r.Topics[i].Topic == b.topic && p.Partition == b.partition {
-				p.ErrorMessage = oneLine(p.ErrorMessage)
+				if p.ErrorMessage = oneLine(p.ErrorMessage); p.ErrorMessage == "" {
+					p.ErrorMessage = permission(kafka.Error(p.ErrorCode), b.topic)
+				}
 				return p, r.ThrottleTimeMs, nil
 			}
 		}
@@ -278,8 +279,8 @@ type initProducerID initproducerid.Request
 
 func (*initProducerID) ApiKey() protocol.ApiKey { return protocol.InitProducerId }
 
-// begin gets the session an id if it has none.
-func (s *producerSession) begin(ask func(kafka.Request) (kafka.Response, error)) error {
+// begin gets the session an id if it has none; it is for records to topic.
+func (s *producerSession) begin(topic string, ask func(kafka.Request) (kafka.Response, error)) error {
 	if s.id != noProducer {
 		return nil
 	}
@@ -292,9 +293,8 @@ func (s *producerSession) begin(ask func(kafka.Request) (kafka.Response, error))
 	switch {
 	case !ok:
 		return fmt.Errorf("asking for a producer id: answered with %T", res)
-	case kafka.Error(r.ErrorCode) == kafka.ClusterAuthorizationFailed:
-		return fmt.Errorf("asking for a producer id (allow IdempotentWrite on the cluster, or set producer.idempotent to false): %w",
-			brokerError(r.ErrorCode))
+	case refusal(kafka.Error(r.ErrorCode)) != nil:
+		return fmt.Errorf("asking for a producer id (%s): %w", permission(kafka.Error(r.ErrorCode), topic), brokerError(r.ErrorCode))
 	case r.ErrorCode != 0:
 		return fmt.Errorf("asking for a producer id: %w", brokerError(r.ErrorCode))
 	case r.ProducerID < 0:

@@ -8,6 +8,11 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
+// renewInterval is how often at most a topic's connections are made anew. One
+// younger than that is as good as a fresh one, and a topic that is forbidden for
+// good costs no login for each send.
+const renewInterval = time.Second
+
 // routeIdle is how long a topic's connections outlive their last use: as long
 // as Java remembers a topic (metadata.max.idle.ms).
 const routeIdle = 5 * time.Minute
@@ -32,9 +37,20 @@ type routes struct {
 
 type route struct {
 	transport
-	known atomic.Bool  // the topic was found: lookups are served from memory
-	users atomic.Int64 // raised only under routes.mu
-	used  atomic.Int64 // when last released, in Unix nanoseconds
+	known   atomic.Bool  // the topic was found: lookups are served from memory
+	users   atomic.Int64 // raised only under routes.mu
+	used    atomic.Int64 // when last released, in Unix nanoseconds
+	renewed atomic.Int64 // when its connections were last made anew, likewise
+}
+
+// renew has the next request go over a connection that was made, and so
+// authenticated, just before. What is under way is seen through. A refusal is
+// final only on such a connection.
+func (r *route) renew() {
+	now, last := time.Now().UnixNano(), r.renewed.Load()
+	if now-last >= int64(renewInterval) && r.renewed.CompareAndSwap(last, now) {
+		r.CloseIdleConnections()
+	}
 }
 
 // acquire is followed by release. Its only error is ErrClosed.

@@ -14,9 +14,9 @@ import (
 	"github.com/segmentio/kafka-go/protocol/metadata"
 )
 
-func topicAnswer(topic string, code kafka.Error) kafka.Response {
+func topicAnswer(code kafka.Error) kafka.Response {
 	return &metadata.Response{Topics: []metadata.ResponseTopic{{
-		Name: topic, ErrorCode: int16(code), Partitions: make([]metadata.ResponsePartition, 4),
+		Name: "orders", ErrorCode: int16(code), Partitions: make([]metadata.ResponsePartition, 4),
 	}}}
 }
 
@@ -37,7 +37,7 @@ func TestP4_Lookup(t *testing.T) {
 		{name: "just made", answers: []answer{{code: kafka.UnknownTopicOrPartition}, {code: kafka.LeaderNotAvailable}, {}}, lookups: 3, within: time.Second},
 		{name: "brokers are down", answers: []answer{{err: syscall.ECONNREFUSED}, {err: context.DeadlineExceeded}, {}}, lookups: 3, within: time.Second},
 		{name: "missing", answers: []answer{{code: kafka.UnknownTopicOrPartition}}, want: kafka.UnknownTopicOrPartition, within: missingTopicPatience + 2*time.Second},
-		{name: "forbidden", answers: []answer{{code: kafka.TopicAuthorizationFailed}}, want: ErrAuthorization, lookups: 1},
+		{name: "forbidden", answers: []answer{{code: kafka.TopicAuthorizationFailed}}, want: ErrAuthorization, lookups: 2},
 		{name: "login refused", answers: []answer{{err: kafka.SASLAuthenticationFailed}}, want: kafka.SASLAuthenticationFailed, lookups: 1},
 		{name: "down for good", answers: []answer{{err: syscall.ECONNREFUSED}}, want: syscall.ECONNREFUSED, within: 2 * time.Minute},
 	}
@@ -51,7 +51,7 @@ func TestP4_Lookup(t *testing.T) {
 					if a.err != nil {
 						return nil, a.err
 					}
-					return topicAnswer("orders", a.code), nil
+					return topicAnswer(a.code), nil
 				}
 				start := time.Now()
 				res, err := d.RoundTrip(t.Context(), testAddr, &metadata.Request{TopicNames: []string{"orders"}})

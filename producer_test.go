@@ -248,6 +248,40 @@ func TestP1_RefusedIsNotNil(t *testing.T) {
 	}
 }
 
+func TestRefusalByAnOldConnectionIsNotFinal(t *testing.T) {
+	t.Parallel()
+	for _, times := range []int32{1, 2} {
+		t.Run(fmt.Sprint(times), func(t *testing.T) {
+			t.Parallel()
+			c := produceCluster(t)
+			var produced atomic.Int32
+			onProduce(c, func(*kmsg.ProduceRequest) *kerr.Error {
+				if n := produced.Add(1); n > 1 && n <= 1+times {
+					return kerr.TopicAuthorizationFailed
+				}
+				return nil
+			})
+			p := produceTo(t, c)
+			if err := p.SendMessage(t.Context(), nil, []byte("before")); err != nil {
+				t.Fatal(err)
+			}
+			err := p.SendMessage(t.Context(), nil, []byte("refused"))
+			if times == 1 && err != nil || times == 2 && !errors.Is(err, kafkax.ErrAuthorization) {
+				t.Errorf("refused %d times: %v", times, err)
+			}
+			if err != nil && !strings.Contains(err.Error(), `allow Write on the topic "orders"`) {
+				t.Errorf("%q does not say what to do", err)
+			}
+			if err := p.SendMessage(t.Context(), nil, []byte("after")); err != nil {
+				t.Error(err)
+			}
+			if got := produced.Load(); got != 4 {
+				t.Errorf("%d requests, want 4", got)
+			}
+		})
+	}
+}
+
 func TestAcksReachTheBroker(t *testing.T) {
 	t.Parallel()
 	for acks, want := range map[kafkax.Acks]int16{kafkax.AcksAll: -1, kafkax.AcksOne: 1, kafkax.AcksNone: 0} {
