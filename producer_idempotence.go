@@ -35,6 +35,20 @@ type producerSession struct {
 	id    int64 // noProducer until the first batch
 	epoch int16
 	next  int32 // sequence of the next record
+
+	// inDoubt says that a batch was given up that may still reach the log, and
+	// that nothing of a later epoch is in there yet.
+	inDoubt bool
+}
+
+// newSessions forgets the identity of a partition that is not written to for a
+// while: a new one is as good, unless what it wrote last may still be on its way,
+// which only a later epoch of the same identity keeps out.
+func newSessions() *lately[partitionID, *producerSession] {
+	return &lately[partitionID, *producerSession]{
+		create: func(partitionID) *producerSession { return newProducerSession() },
+		keep:   func(s *producerSession) bool { return s.inDoubt && s.id != noProducer },
+	}
 }
 
 const noProducer = -1
@@ -54,6 +68,7 @@ func newProducerSession() *producerSession {
 // start again.
 func (s *producerSession) advance(n int32) {
 	s.next = int32((int64(s.next) + int64(n)) & math.MaxInt32)
+	s.inDoubt = false
 }
 
 // bump restarts the sequence under the next epoch, without asking the broker
