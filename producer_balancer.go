@@ -3,7 +3,6 @@ package kafkax
 import (
 	"context"
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"github.com/segmentio/kafka-go"
@@ -14,21 +13,31 @@ import (
 // number of partitions changes, and round_robin shared by two topics that are
 // written in turn sends each to every second partition only.
 type balancers struct {
-	kind    Balancer
-	byTopic sync.Map // topic to kafka.Balancer
+	shared  kafka.Balancer // of a kind that remembers nothing, for all topics
+	byTopic *lately[string, kafka.Balancer]
 }
 
-func newBalancers(kind Balancer) *balancers { return &balancers{kind: kind} }
+func newBalancers(kind Balancer) *balancers {
+	switch kind {
+	case BalancerHash, BalancerRoundRobin, BalancerLeastBytes:
+		return &balancers{byTopic: &lately[string, kafka.Balancer]{
+			create: func(string) kafka.Balancer { return kind.kafka() },
+		}}
+	default:
+		return &balancers{shared: kind.kafka()}
+	}
+}
 
 func (b *balancers) Balance(msg kafka.Message, partitions ...int) int {
 	if len(partitions) == 0 {
 		return 0 // kafka-go's would panic; the send fails for want of a leader.
 	}
-	of, ok := b.byTopic.Load(msg.Topic)
-	if !ok {
-		of, _ = b.byTopic.LoadOrStore(msg.Topic, b.kind.kafka())
+	if b.shared != nil {
+		return b.shared.Balance(msg, partitions...)
 	}
-	return of.(kafka.Balancer).Balance(msg, partitions...)
+	u := b.byTopic.acquire(msg.Topic)
+	defer u.release()
+	return u.value.Balance(msg, partitions...)
 }
 
 // chooser gives messages their partition.

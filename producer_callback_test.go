@@ -100,13 +100,20 @@ func holdsNobodyUp(t *testing.T, option func(func()) kafkax.ProducerOption, misb
 			})
 		}))
 
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	bad := make([]kafka.Message, len(topics))
 	for i, topic := range topics {
 		bad[i] = kafka.Message{Topic: topic, Value: []byte("bad")}
 	}
 	sent := goSend(t, func() error { return p.WriteMessages(ctx, bad...) })
+	// An error logger has nothing to log when a send returns its error.
+	if async || !strings.Contains(t.Name(), "/error_logger/") {
+		receive(t, misbehaved, "the code under test to be called")
+	}
+	if strings.Contains(t.Name(), "/balancer/blocks/") {
+		cancel() // Nothing else ends this one but the stop.
+	}
 	_ = receive(t, sent, "the send that the misbehaviour is about")
 	if !closes {
 		other := goSend(t, func() error { return p.SendToTopic(t.Context(), "events", nil, []byte("good")) })
@@ -117,14 +124,6 @@ func holdsNobodyUp(t *testing.T, option func(func()) kafkax.ProducerOption, misb
 	_ = receive(t, goSend(t, p.Close), "Close")
 	if err := p.SendMessage(t.Context(), nil, nil); !errors.Is(err, kafkax.ErrClosed) {
 		t.Errorf("after Close: %v", err)
-	}
-	select {
-	case <-misbehaved:
-	default:
-		// An error logger has nothing to log when a send returns its error.
-		if !strings.Contains(t.Name(), "/error_logger/") || async {
-			t.Error("the code under test was not called")
-		}
 	}
 }
 

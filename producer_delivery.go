@@ -27,12 +27,10 @@ import (
 // which therefore has to be longer.
 type delivery struct {
 	requests
-	routes routes
+	routes   *routes
+	sessions *lately[partitionID, *producerSession]
 
 	retries atomic.Int64 // rounds of a batch after its first
-
-	mu       sync.RWMutex
-	sessions map[partitionID]*producerSession
 }
 
 func newDelivery(cfg ProducerConfig, d *dialer, log *loggers) *delivery {
@@ -46,8 +44,8 @@ func newDeliveryOver(cfg ProducerConfig, connect func(topics ...string) transpor
 	life, end := context.WithCancelCause(context.Background())
 	return &delivery{
 		requests: requests{cfg: cfg, log: log, explain: explain, life: life, end: end},
-		routes:   routes{connect: connect, byTopic: make(map[string]*route)},
-		sessions: make(map[partitionID]*producerSession),
+		routes:   newRoutes(connect),
+		sessions: newSessions(),
 	}
 }
 
@@ -70,22 +68,22 @@ func (d *delivery) RoundTrip(ctx context.Context, addr net.Addr, req kafka.Reque
 		}
 	case *metadata.Request:
 		if len(req.TopicNames) == 1 {
-			r, err := d.routes.acquire(req.TopicNames[0])
+			u, err := d.routes.acquire(req.TopicNames[0])
 			if err != nil {
 				return nil, err
 			}
-			defer d.routes.release(r)
-			return d.lookup(ctx, r, addr, req)
+			defer d.routes.release(u)
+			return d.lookup(ctx, u.value, addr, req)
 		}
 	}
-	r, err := d.routes.acquire("")
+	u, err := d.routes.acquire("")
 	if err != nil {
 		return nil, err
 	}
-	defer d.routes.release(r)
+	defer d.routes.release(u)
 	ctx, cancel := d.bound(ctx)
 	defer cancel()
-	return d.once(ctx, r, addr, req, d.cfg.ReadTimeout)
+	return d.once(ctx, u.value, addr, req, d.cfg.ReadTimeout)
 }
 
 // produce delivers the batch of each partition on its own. kafka.Writer sends
@@ -147,13 +145,15 @@ func (d *delivery) deliver(ctx context.Context, addr net.Addr, topic string, p *
 	if err != nil {
 		return answer, 0, err
 	}
-	r, err := d.routes.acquire(topic)
+	u, err := d.routes.acquire(topic)
 	if err != nil {
 		return answer, 0, err
 	}
-	defer d.routes.release(r)
+	defer d.routes.release(u)
 
-	s := d.session(topic, p.Partition)
+	session := d.sessions.acquire(partitionID{topic, p.Partition})
+	defer session.release()
+	r, s := u.value, session.value
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
@@ -161,11 +161,20 @@ func (d *delivery) deliver(ctx context.Context, addr net.Addr, topic string, p *
 		return answer, 0, b.undelivered(ending(ctx, nil))
 	}
 
+	renewed := false
 	for round := 1; ; round++ {
 		answer, throttle, v := d.try(ctx, addr, r, s, b)
 		if v.stored {
 			s.advance(b.count)
 			return answer, throttle, nil
+		}
+		if !renewed && ctx.Err() == nil && errors.Is(b.last, ErrAuthorization) {
+			// The credentials of the connection may have run out.
+			r.renew()
+			if renewed = true; answer.ErrorCode != 0 {
+				b.tries-- // It was no attempt of the batch.
+			}
+			continue
 		}
 		if v.session != keepSession {
 			d.restart(s, b, v.session)
@@ -197,7 +206,7 @@ func (d *delivery) deliver(ctx context.Context, addr net.Addr, topic string, p *
 func (d *delivery) try(ctx context.Context, addr net.Addr, r *route, s *producerSession, b *batch,
 ) (answer produce.ResponsePartition, throttle int32, v verdict) {
 	if d.cfg.Idempotent && b.acks == int16(kafka.RequireAll) && !b.stamped {
-		err := s.begin(func(req kafka.Request) (kafka.Response, error) {
+		err := s.begin(b.topic, func(req kafka.Request) (kafka.Response, error) {
 			return d.once(ctx, r, addr, req, d.cfg.ReadTimeout)
 		})
 		if err != nil {
@@ -264,25 +273,11 @@ func (d *delivery) restart(s *producerSession, b *batch, change sessionChange) {
 
 // giveUp is the end of a batch that was neither acknowledged nor refused.
 func giveUp(s *producerSession, b *batch, why error) error {
-	if b.inDoubt && b.stamped {
-		s.bump() // nobody knows which sequence the log expects next
+	if b.inDoubt {
+		s.inDoubt = true
+		if b.stamped {
+			s.bump() // nobody knows which sequence the log expects next
+		}
 	}
 	return b.undelivered(why)
-}
-
-func (d *delivery) session(topic string, partition int32) *producerSession {
-	id := partitionID{topic, partition}
-	d.mu.RLock()
-	s := d.sessions[id]
-	d.mu.RUnlock()
-	if s != nil {
-		return s
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if s = d.sessions[id]; s == nil {
-		s = newProducerSession()
-		d.sessions[id] = s
-	}
-	return s
 }

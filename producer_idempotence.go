@@ -35,6 +35,20 @@ type producerSession struct {
 	id    int64 // noProducer until the first batch
 	epoch int16
 	next  int32 // sequence of the next record
+
+	// inDoubt says that a batch was given up that may still reach the log, and
+	// that nothing of a later epoch is in there yet.
+	inDoubt bool
+}
+
+// newSessions forgets the identity of a partition that is not written to for a
+// while: a new one is as good, unless what it wrote last may still be on its way,
+// which only a later epoch of the same identity keeps out.
+func newSessions() *lately[partitionID, *producerSession] {
+	return &lately[partitionID, *producerSession]{
+		create: func(partitionID) *producerSession { return newProducerSession() },
+		keep:   func(s *producerSession) bool { return s.inDoubt && s.id != noProducer },
+	}
 }
 
 const noProducer = -1
@@ -54,6 +68,7 @@ func newProducerSession() *producerSession {
 // start again.
 func (s *producerSession) advance(n int32) {
 	s.next = int32((int64(s.next) + int64(n)) & math.MaxInt32)
+	s.inDoubt = false
 }
 
 // bump restarts the sequence under the next epoch, without asking the broker
@@ -122,7 +137,6 @@ func judge(code kafka.Error, inDoubt bool) verdict {
 		// second code to the first), or the id is not the cluster's. It was
 		// ours alone, so it is given up.
 		return verdict{retry: true, session: renewSession}
-
 	}
 	// A leader that steps down while it waits for its followers answers
 	// NOT_LEADER after it appended, and UNKNOWN_SERVER_ERROR may come at any
@@ -193,7 +207,9 @@ func (b *batch) answerIn(res kafka.Response) (answer produce.ResponsePartition, 
 	for i := range r.Topics {
 		for _, p := range r.Topics[i].Partitions {
 			if r.Topics[i].Topic == b.topic && p.Partition == b.partition {
-				p.ErrorMessage = oneLine(p.ErrorMessage)
+				if p.ErrorMessage = oneLine(p.ErrorMessage); p.ErrorMessage == "" {
+					p.ErrorMessage = permission(kafka.Error(p.ErrorCode), b.topic)
+				}
 				return p, r.ThrottleTimeMs, nil
 			}
 		}
@@ -278,8 +294,8 @@ type initProducerID initproducerid.Request
 
 func (*initProducerID) ApiKey() protocol.ApiKey { return protocol.InitProducerId }
 
-// begin gets the session an id if it has none.
-func (s *producerSession) begin(ask func(kafka.Request) (kafka.Response, error)) error {
+// begin gets the session an id if it has none; it is for records to topic.
+func (s *producerSession) begin(topic string, ask func(kafka.Request) (kafka.Response, error)) error {
 	if s.id != noProducer {
 		return nil
 	}
@@ -292,9 +308,8 @@ func (s *producerSession) begin(ask func(kafka.Request) (kafka.Response, error))
 	switch {
 	case !ok:
 		return fmt.Errorf("asking for a producer id: answered with %T", res)
-	case kafka.Error(r.ErrorCode) == kafka.ClusterAuthorizationFailed:
-		return fmt.Errorf("asking for a producer id (allow IdempotentWrite on the cluster, or set producer.idempotent to false): %w",
-			brokerError(r.ErrorCode))
+	case refusal(kafka.Error(r.ErrorCode)) != nil:
+		return fmt.Errorf("asking for a producer id (%s): %w", permission(kafka.Error(r.ErrorCode), topic), brokerError(r.ErrorCode))
 	case r.ErrorCode != 0:
 		return fmt.Errorf("asking for a producer id: %w", brokerError(r.ErrorCode))
 	case r.ProducerID < 0:

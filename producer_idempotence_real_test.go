@@ -118,7 +118,7 @@ func TestP9_RealBrokerAcceptsBumpAndWrap(t *testing.T) {
 		func(*producerSession) {},
 		func(*producerSession) {},
 	} {
-		s := d.session(topic, 0)
+		s := sessionOf(d, topic)
 		s.turn <- struct{}{}
 		change(s)
 		if i == 3 {
@@ -133,12 +133,19 @@ func TestP9_RealBrokerAcceptsBumpAndWrap(t *testing.T) {
 		}
 		want = append(want, value)
 	}
-	if s := d.session(topic, 0); s.id != 1<<40 || s.next != 1 {
+	if s := sessionOf(d, topic); s.id != 1<<40 || s.next != 1 {
 		t.Errorf("session is at %d/%d, want it to have wrapped to 1", s.id, s.next)
 	}
 	if got := readPartition(t, cluster.Brokers(), topic, 0); !slices.Equal(got, want) {
 		t.Errorf("log holds %v, want %v", got, want)
 	}
+}
+
+// sessionOf is the session of the topic's first partition.
+func sessionOf(d *delivery, topic string) *producerSession {
+	u := d.sessions.acquire(partitionID{topic, 0})
+	defer u.release()
+	return u.value
 }
 
 // The same, with the answer to one in ten requests lost on the way.

@@ -334,8 +334,20 @@ func TestP9_EveryAnswer(t *testing.T) {
 		},
 		{
 			name:  "forbidden",
+			steps: []step{answers(kafka.TopicAuthorizationFailed), answers(kafka.TopicAuthorizationFailed)},
+			limit: 1,
+			want:  want{sent: []stamp{first, again}, code: kafka.TopicAuthorizationFailed, next: again},
+		},
+		{
+			name:  "forbidden to a connection whose credentials ran out",
 			steps: []step{answers(kafka.TopicAuthorizationFailed)},
-			want:  want{sent: []stamp{first}, code: kafka.TopicAuthorizationFailed, next: again},
+			limit: 1,
+			want:  want{sent: []stamp{first, again}, next: next},
+		},
+		{
+			name:  "forbidden to the cluster, after an answer was lost",
+			steps: []step{breaks, answers(kafka.ClusterAuthorizationFailed)},
+			want:  want{sent: []stamp{first, again, again}, next: next},
 		},
 		{
 			name:  "acks not valid",
@@ -349,8 +361,8 @@ func TestP9_EveryAnswer(t *testing.T) {
 		},
 		{
 			name:  "refused after an answer was lost",
-			steps: []step{breaks, answers(kafka.TopicAuthorizationFailed)},
-			want:  want{sent: []stamp{first, again}, unknown: true, is: ErrAuthorization, next: bumped},
+			steps: []step{breaks, answers(kafka.TopicAuthorizationFailed), answers(kafka.TopicAuthorizationFailed)},
+			want:  want{sent: []stamp{first, again, again}, unknown: true, is: ErrAuthorization, next: bumped},
 		},
 		{
 			name:  "refused after the leader stepped down",
@@ -593,15 +605,95 @@ func TestP9_ProducerIDRefused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d, broker := scriptedDelivery(t, testDeliveryConfig())
-		broker.idCodes = []kafka.Error{kafka.ClusterAuthorizationFailed}
+		broker.idCodes = slices.Repeat([]kafka.Error{kafka.ClusterAuthorizationFailed}, 2)
 		_, err := sendBatch(t.Context(), d, "a")
-		if !errors.Is(err, ErrAuthorization) || !strings.Contains(err.Error(), "IdempotentWrite") {
-			t.Errorf("error %v, want ErrAuthorization and what to do", err)
+		if !errors.Is(err, ErrAuthorization) || errors.Is(err, ErrOutcomeUnknown) {
+			t.Errorf("error %v, want ErrAuthorization", err)
+		}
+		// Kafka has asked for no more than the first since 3.0.
+		for _, what := range []string{`allow Write on the topic "orders"`, "before Kafka 3.0 also IdempotentWrite on the cluster", "producer.idempotent"} {
+			if !strings.Contains(err.Error(), what) {
+				t.Errorf("%q does not say %q", err, what)
+			}
 		}
 		if len(broker.tries) != 0 {
 			t.Errorf("%d batches sent without an id", len(broker.tries))
 		}
 	})
+}
+
+// A connection may be refused because its credentials ran out: a refusal is
+// final on a fresh one alone.
+func TestRefusalIsTriedOnAFreshConnection(t *testing.T) {
+	t.Parallel()
+	forbidden := kafka.TopicAuthorizationFailed
+	topic := func() *metadata.Request { return &metadata.Request{TopicNames: []string{"orders"}} }
+	tests := []struct {
+		name   string
+		refuse func(s *scriptedBroker, times int)
+		send   func(t *testing.T, d *delivery) error
+	}{
+		{
+			"records", func(s *scriptedBroker, times int) { s.steps = slices.Repeat([]step{answers(forbidden)}, times) },
+			func(t *testing.T, d *delivery) error {
+				answer, err := sendBatch(t.Context(), d, "a")
+				if answer.ErrorCode != 0 {
+					err = answerError(answer)
+				}
+				return err
+			},
+		},
+		{"producer_id", func(s *scriptedBroker, times int) {
+			s.idCodes = slices.Repeat([]kafka.Error{kafka.TransactionalIDAuthorizationFailed}, times)
+		}, func(t *testing.T, d *delivery) error {
+			_, err := sendBatch(t.Context(), d, "a")
+			return err
+		}},
+		{"lookup", func(s *scriptedBroker, times int) {
+			s.lookup = func(n int) (kafka.Response, error) {
+				if n <= times {
+					return topicAnswer(forbidden), nil
+				}
+				return topicAnswer(0), nil
+			}
+		}, func(t *testing.T, d *delivery) error {
+			_, err := d.RoundTrip(t.Context(), testAddr, topic())
+			return err
+		}},
+	}
+	for _, tt := range tests {
+		for _, times := range []int{1, 2} {
+			t.Run(fmt.Sprintf("%s/%d", tt.name, times), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					d, broker := scriptedDelivery(t, testDeliveryConfig())
+					tt.refuse(broker, times)
+					start := time.Now()
+					err := tt.send(t, d)
+					if times == 1 && err != nil || times == 2 && !errors.Is(err, ErrAuthorization) {
+						t.Errorf("refused %d times: %v", times, err)
+					}
+					if broker.closed != 1 || time.Since(start) != 0 {
+						t.Errorf("connections were made anew %d times within %s, want once and at once", broker.closed, time.Since(start))
+					}
+					if times == 1 {
+						return
+					}
+					// The connections are fresh for the next, and not those of a while later.
+					tt.refuse(broker, 4+broker.lookups)
+					_ = tt.send(t, d)
+					if broker.closed != 1 {
+						t.Error("fresh connections were made anew")
+					}
+					time.Sleep(renewInterval) // synctest's time
+					_ = tt.send(t, d)
+					if broker.closed != 2 {
+						t.Errorf("connections were made anew %d times, want 2", broker.closed)
+					}
+				})
+			})
+		}
+	}
 }
 
 func TestP9_PartitionsDoNotShareASequence(t *testing.T) {
@@ -833,7 +925,7 @@ func TestP5_CloseEndsSends(t *testing.T) {
 func TestP5_CloseRacingSends(t *testing.T) {
 	t.Parallel()
 	d, broker := scriptedDelivery(t, testDeliveryConfig())
-	broker.lookup = func(int) (kafka.Response, error) { return topicAnswer("orders", 0), nil }
+	broker.lookup = func(int) (kafka.Response, error) { return topicAnswer(0), nil }
 	var wg, started sync.WaitGroup
 	for i := range 8 {
 		started.Add(1)

@@ -2,6 +2,7 @@ package kafkax
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -31,6 +32,7 @@ func (q *requests) lookup(ctx context.Context, r *route, addr net.Addr, req *met
 	ctx, cancel := q.bound(ctx)
 	defer cancel()
 	var missing time.Time // since when the cluster has not had it
+	renewed := false
 	for tries := 1; ; tries++ {
 		res, err := q.once(ctx, r, addr, req, q.cfg.ReadTimeout)
 		if err == nil {
@@ -43,6 +45,14 @@ func (q *requests) lookup(ctx context.Context, r *route, addr net.Addr, req *met
 				missing = time.Now()
 			}
 			err = brokerError(int16(code))
+			if what := permission(code, topic); what != "" {
+				err = fmt.Errorf("%w: %s", err, what)
+			}
+		}
+		if !renewed && ctx.Err() == nil && errors.Is(err, ErrAuthorization) {
+			r.renew() // The credentials of the connection may have run out.
+			renewed = true
+			continue
 		}
 		switch {
 		case ctx.Err() != nil:

@@ -34,6 +34,19 @@ func (q *requests) once(ctx context.Context, t kafka.RoundTripper, addr net.Addr
 	return res, err
 }
 
+// permission says what to allow. A broker names what it refused the request for,
+// and not the operation. Since KIP-679 (Kafka 3.0) Write on any topic is enough to
+// get a producer id.
+func permission(code kafka.Error, topic string) string {
+	switch code {
+	case kafka.TopicAuthorizationFailed:
+		return fmt.Sprintf("allow Write on the topic %q", topic)
+	case kafka.ClusterAuthorizationFailed:
+		return fmt.Sprintf("allow Write on the topic %q; before Kafka 3.0 also IdempotentWrite on the cluster, unless producer.idempotent is false", topic)
+	}
+	return ""
+}
+
 // bound ends with the caller's context, with the delivery timeout, or with
 // close; context.Cause says with which.
 func (q *requests) bound(ctx context.Context) (context.Context, context.CancelFunc) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,9 +15,9 @@ import (
 	"github.com/segmentio/kafka-go/protocol/metadata"
 )
 
-func topicAnswer(topic string, code kafka.Error) kafka.Response {
+func topicAnswer(code kafka.Error) kafka.Response {
 	return &metadata.Response{Topics: []metadata.ResponseTopic{{
-		Name: topic, ErrorCode: int16(code), Partitions: make([]metadata.ResponsePartition, 4),
+		Name: "orders", ErrorCode: int16(code), Partitions: make([]metadata.ResponsePartition, 4),
 	}}}
 }
 
@@ -37,7 +38,7 @@ func TestP4_Lookup(t *testing.T) {
 		{name: "just made", answers: []answer{{code: kafka.UnknownTopicOrPartition}, {code: kafka.LeaderNotAvailable}, {}}, lookups: 3, within: time.Second},
 		{name: "brokers are down", answers: []answer{{err: syscall.ECONNREFUSED}, {err: context.DeadlineExceeded}, {}}, lookups: 3, within: time.Second},
 		{name: "missing", answers: []answer{{code: kafka.UnknownTopicOrPartition}}, want: kafka.UnknownTopicOrPartition, within: missingTopicPatience + 2*time.Second},
-		{name: "forbidden", answers: []answer{{code: kafka.TopicAuthorizationFailed}}, want: ErrAuthorization, lookups: 1},
+		{name: "forbidden", answers: []answer{{code: kafka.TopicAuthorizationFailed}}, want: ErrAuthorization, lookups: 2},
 		{name: "login refused", answers: []answer{{err: kafka.SASLAuthenticationFailed}}, want: kafka.SASLAuthenticationFailed, lookups: 1},
 		{name: "down for good", answers: []answer{{err: syscall.ECONNREFUSED}}, want: syscall.ECONNREFUSED, within: 2 * time.Minute},
 	}
@@ -51,7 +52,7 @@ func TestP4_Lookup(t *testing.T) {
 					if a.err != nil {
 						return nil, a.err
 					}
-					return topicAnswer("orders", a.code), nil
+					return topicAnswer(a.code), nil
 				}
 				start := time.Now()
 				res, err := d.RoundTrip(t.Context(), testAddr, &metadata.Request{TopicNames: []string{"orders"}})
@@ -106,7 +107,7 @@ func TestRoutes_OneTransportATopicUntilItIsIdle(t *testing.T) {
 		for _, topic := range []string{"a", "b", "a", "b"} {
 			use(topic)
 		}
-		time.Sleep(routeIdle - time.Second) // synctest's time
+		time.Sleep(idleAfter - time.Second) // synctest's time
 		use("b")
 		time.Sleep(2 * time.Second)
 		use("c") // sweeps a, which nobody used, and not b
@@ -119,8 +120,53 @@ func TestRoutes_OneTransportATopicUntilItIsIdle(t *testing.T) {
 		if !slices.EqualFunc(broker.opened, want, slices.Equal) {
 			t.Errorf("opened %v, want %v", broker.opened, want)
 		}
-		if got := broker.stamps(); got[len(got)-2] != (stamp{100, 0, 2}) {
-			t.Errorf("topic a went on with %v, want its old sequence", got[len(got)-2])
+		got := broker.stamps()
+		if a, b := got[len(got)-2], got[len(got)-1]; a != (stamp{103, 0, 0}) || b != (stamp{101, 0, 3}) {
+			t.Errorf("went on with %v and %v, want a new identity for a, and the old sequence for b", a, b)
+		}
+	})
+}
+
+// What is kept for partitions that are no longer written to is bounded, but for
+// an identity that may still have to keep a straggler out.
+func TestP9_IdleIdentityIsDroppedUnlessInDoubt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testDeliveryConfig()
+		cfg.MaxAttempts = 1
+		d, broker := scriptedDelivery(t, cfg, breaks)
+		use := func(topic string) error {
+			_, err := d.RoundTrip(t.Context(), testAddr, testBatch(topic, 0, kafka.RequireAll, "a"))
+			return err
+		}
+		others := 0
+		idle := func() {
+			time.Sleep(idleAfter + sweepInterval) // synctest's time
+			for range 3 {
+				others++
+				if err := use("other-" + strconv.Itoa(others)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := use("doubt"); !errors.Is(err, ErrOutcomeUnknown) {
+			t.Fatal(err)
+		}
+		for _, want := range []stamp{
+			{100, 1, 0}, // kept, as the lost batch may still arrive: the epoch keeps it out
+			{107, 0, 0}, // dropped, as a batch of that epoch has been acknowledged since
+		} {
+			idle()
+			if err := use("doubt"); err != nil {
+				t.Fatal(err)
+			}
+			if got := broker.stamps(); got[len(got)-1] != want {
+				t.Errorf("went on with %v, want %v", got[len(got)-1], want)
+			}
+		}
+		idle()
+		if n := len(d.sessions.values); n != 3 {
+			t.Errorf("%d identities are kept, want the three that were used last", n)
 		}
 	})
 }
@@ -129,14 +175,14 @@ func TestRoutes_KeepsWhatIsInUse(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testDeliveryConfig()
-		cfg.DeliveryTimeout, cfg.WriteTimeout = 3*routeIdle, 2*routeIdle
+		cfg.DeliveryTimeout, cfg.WriteTimeout = 3*idleAfter, 2*idleAfter
 		d, broker := scriptedDelivery(t, cfg, hangs)
 		sent := make(chan error, 1)
 		go func() {
 			_, err := sendBatch(t.Context(), d, "a")
 			sent <- err
 		}()
-		time.Sleep(routeIdle + time.Second) // synctest's time
+		time.Sleep(idleAfter + time.Second) // synctest's time
 		if _, err := d.RoundTrip(t.Context(), testAddr, testBatch("other", 0, kafka.RequireAll, "b")); err != nil {
 			t.Fatal(err)
 		}

@@ -13,11 +13,11 @@ import (
 const (
 	// stopGrace is how long a stop that ran out of time still waits for what it
 	// cut off to fail. Everything does so at once, code of the caller's apart.
-	stopGrace = 600 * time.Millisecond
+	stopGrace = 800 * time.Millisecond
 
 	// lastGrace is for what is left when that is no longer waited for either.
 	// Both, and the wait for the log, are less than a second.
-	lastGrace = 100 * time.Millisecond
+	lastGrace = 50 * time.Millisecond
 )
 
 // stopping is the end of a Producer: who may still come in, what a stop waits
