@@ -80,7 +80,7 @@ func (o *origin) sourced(err error, keys []configKey) error {
 	case *ConfigError:
 		for _, k := range keys {
 			if e.Source == "" && k.name == e.Key {
-				e.Source = o.source(k)
+				e.Value, e.Source = k.shown(), o.source(k)
 			}
 		}
 	case interface{ Unwrap() []error }:

@@ -47,19 +47,19 @@ type dialer struct {
 	trouble    *ConnectError                   // of the dials since one succeeded; a refusal before all else
 }
 
-// newDialer checks the security settings and the files they name, and dials
-// nothing. Its error is a *ConfigError, or several joined.
+// newDialer checks the security settings and the files they name, for at most
+// dial_timeout, and dials nothing. Its error is a *ConfigError, or several
+// joined.
 func newDialer(cfg ConnectionConfig, log *loggers) (*dialer, error) {
-	tlsConfig, tlsErr := newTLSMaterial(cfg, log)
-	mechanism, saslErr := newSASLMaterial(cfg, log)
-	if err := errors.Join(tlsErr, saslErr); err != nil {
+	config, mechanism, err := newMaterials(cfg, log)
+	if err != nil {
 		return nil, err
 	}
 	d := &dialer{
 		brokers:   slices.Clone(cfg.Brokers),
 		clientID:  cfg.ClientID,
 		timeout:   cfg.DialTimeout,
-		tls:       tlsConfig,
+		tls:       config,
 		mechanism: mechanism,
 		log:       log,
 	}
@@ -295,7 +295,7 @@ func (d *dialer) connect(ctx context.Context, network, address string, use usage
 	}
 	c = &conn{Conn: raw, raw: raw, dialer: d, use: use}
 	if d.tls != nil {
-		config, err := d.tls.load()
+		config, err := d.tls.load(ctx)
 		if err != nil {
 			return nil, stepTLS, err
 		}

@@ -53,7 +53,7 @@ func introduce(ctx context.Context, pc *protocol.Conn, mechanism *material[sasl.
 }
 
 func authenticate(ctx context.Context, pc *protocol.Conn, current *material[sasl.Mechanism]) (step string, err error) {
-	mechanism, err := current.load()
+	mechanism, err := current.load(ctx)
 	if err != nil {
 		return stepCredentials, err
 	}

@@ -484,7 +484,7 @@ func TestSecurity_CertificateRotation(t *testing.T) {
 	}
 	dial("two")
 	lines := log.all()
-	if len(lines) != 3 || !strings.Contains(lines[1], "PEM") || !strings.Contains(lines[2], "readable") {
+	if len(lines) != 3 || !strings.Contains(lines[1], "PEM") || !strings.Contains(lines[2], "cannot be read") {
 		t.Errorf("got %q", lines)
 	}
 	if strings.Contains(strings.Join(lines, ""), "garbage") {

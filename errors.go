@@ -98,6 +98,9 @@ var (
 	// errGoexit is of code of the caller's that ended its goroutine.
 	errGoexit = errors.New("runtime.Goexit was called")
 
+	// errDialTimeout is the cause of a dial's context.
+	errDialTimeout = fmt.Errorf("dial_timeout has passed (%w)", context.DeadlineExceeded)
+
 	// What a peer may turn out to be.
 	errNotKafka  = errors.New("the answer is not Kafka's")
 	errSpeaksTLS = fmt.Errorf("%w but a TLS alert", errNotKafka)
