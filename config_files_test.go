@@ -226,8 +226,8 @@ func TestSecurity_FilesOpenToOthersAreWarnedOfOnce(t *testing.T) {
 			}
 			defer d.close()
 			for range 2 {
-				_, tlsErr := d.tls.load(t.Context())
-				_, saslErr := d.mechanism.load(t.Context())
+				_, tlsErr := d.connector.tls.load(t.Context())
+				_, saslErr := d.connector.mechanism.load(t.Context())
 				if err := errors.Join(tlsErr, saslErr); err != nil {
 					t.Fatal(err)
 				}

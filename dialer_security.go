@@ -16,7 +16,7 @@ import (
 
 	"github.com/segmentio/kafka-go/sasl"
 	"github.com/segmentio/kafka-go/sasl/plain"
-	"github.com/segmentio/kafka-go/sasl/scram"
+	"github.com/xdg-go/scram"
 )
 
 // material is something made from files: a tls.Config, a SASL mechanism. It is
@@ -282,9 +282,9 @@ func (c SASLConfig) parse(contents map[string][]byte) (sasl.Mechanism, error) {
 	case SASLPlain:
 		mechanism = plain.Mechanism{Username: c.Username, Password: password}
 	case SASLScramSHA256:
-		mechanism, err = scram.Mechanism(scram.SHA256, c.Username, password)
+		mechanism, err = newSCRAM(c.Mechanism, scram.SHA256, c.Username, password)
 	case SASLScramSHA512:
-		mechanism, err = scram.Mechanism(scram.SHA512, c.Username, password)
+		mechanism, err = newSCRAM(c.Mechanism, scram.SHA512, c.Username, password)
 	default:
 		bad("sasl.mechanism", fmt.Sprintf("must be %s, %s or %s", SASLPlain, SASLScramSHA256, SASLScramSHA512))
 	}
