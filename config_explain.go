@@ -72,7 +72,7 @@ func (o *origin) sourced(err error, keys []configKey) error {
 		}
 		for _, k := range keys {
 			if k.name == problem.Key {
-				problem.Source = o.source(k)
+				problem.Value, problem.Source = k.shown(), o.source(k)
 			}
 		}
 	}

@@ -10,48 +10,38 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 )
 
 const (
 	configFileKey   = "config_file" // in errors about the file as a whole
-	maxFileBytes    = 1 << 20
-	maxFileProblems = 100 // so that a file of another kind is not quoted whole
+	maxFileProblems = 100           // so that a file of another kind is not quoted whole
 )
+
+// configFileTimeout is how long the user's file may take to be read. No key
+// says: it would be in the file.
+const configFileTimeout = 10 * time.Second
 
 // readConfigFile reads the user's file, whose name file holds.
 func readConfigFile(file setting) (layer, []error) {
-	fail := func(rule string, cause error) []error {
-		return []error{&ConfigError{Key: configFileKey, Source: file.source, Value: configKey{}.mask(file.text), Rule: rule, Err: cause}}
+	files := configFiles{{key: configFileKey, path: file.text}}
+	timeout := time.NewTimer(configFileTimeout)
+	defer timeout.Stop()
+	var read filesRead
+	select {
+	case read = <-files.read():
+	case <-timeout.C:
+		read.err = files.unread(os.ErrDeadlineExceeded)
 	}
-	// A pipe would block until somebody writes it.
-	if info, err := os.Stat(file.text); err != nil {
-		return nil, fail("cannot be read: "+pathless(err), err)
-	} else if !info.Mode().IsRegular() {
-		return nil, fail("must be a regular file", nil)
+	if read.err != nil {
+		if problem, ok := errors.AsType[*ConfigError](read.err); ok {
+			problem.Source, problem.Value = file.source, configKey{}.mask(file.text)
+		}
+		return nil, []error{read.err}
 	}
-	f, err := os.Open(file.text)
-	if err != nil {
-		return nil, fail("cannot be read: "+pathless(err), err)
-	}
-	defer f.Close() //nolint:errcheck // it was only read
-	data, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
-	if err != nil {
-		return nil, fail("cannot be read: "+pathless(err), err)
-	}
-	if len(data) > maxFileBytes {
-		return nil, fail("must be a file of at most 1 MiB", nil)
-	}
-	return readYAML(data, file.text)
-}
-
-// pathless is the reason alone: the path is in the error already.
-func pathless(err error) string {
-	if pathErr, ok := errors.AsType[*os.PathError](err); ok {
-		return pathErr.Err.Error()
-	}
-	return err.Error()
+	return readYAML(read.contents[configFileKey], file.text)
 }
 
 // readYAML flattens one document into dotted keys. Without a name it is the

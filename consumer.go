@@ -97,9 +97,11 @@ func (c *Consumer) SetLogger(logger, errorLogger kafka.Logger) {
 	c.log.set(logger, errorLogger)
 }
 
-// Ping connects to each configured broker anew, authenticates, and is nil when
-// one of them answers. It is bounded by ctx and dial_timeout. The error has a
-// [ConnectError] for each broker.
+// Ping makes a new connection to each configured broker at once, authenticates
+// and makes a round trip, and is nil as soon as one of them has answered. It
+// blocks until ctx ends or dial_timeout has passed, whatever the brokers and a
+// mechanism do. The error has a [ConnectError] for each broker; after a stop it
+// is [ErrClosed].
 func (c *Consumer) Ping(ctx context.Context) error {
 	if ctx == nil {
 		return errNilArgument

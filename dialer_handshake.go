@@ -21,14 +21,16 @@ import (
 // introduce makes the first round trips. The first read is also where a broker
 // that misses a client certificate says so (TLS 1.3), and a request other than
 // ApiVersions is where a SASL listener hangs up on a client without SASL. A nil
-// mechanism is no SASL; with prove there is such a request at the end.
-func introduce(ctx context.Context, pc *protocol.Conn, mechanism *material[sasl.Mechanism], prove bool) (step string, err error) {
+// mechanism is no SASL; with prove there is such a request at the end. It tells
+// reach what comes next, and blocks for as long as the broker and the mechanism
+// do.
+func introduce(ctx context.Context, pc *protocol.Conn, mechanism *material[sasl.Mechanism], prove bool, reach func(step string)) error {
 	res, err := roundTrip[*apiversions.Response](pc, &apiversions.Request{})
 	if err == nil && res.ErrorCode != 0 {
 		err = kafka.Error(res.ErrorCode)
 	}
 	if err != nil {
-		return stepGreet, err
+		return err
 	}
 	versions := make(map[protocol.ApiKey]int16, len(res.ApiKeys))
 	for _, api := range res.ApiKeys {
@@ -38,58 +40,66 @@ func introduce(ctx context.Context, pc *protocol.Conn, mechanism *material[sasl.
 	pc.SetVersions(versions)
 
 	if mechanism != nil {
+		reach(stepHandshake)
 		if versions[protocol.SaslHandshake] < 1 {
-			return stepHandshake, errors.New("the broker is older than Kafka 1.0, or has no SASL")
+			return errors.New("the broker is older than Kafka 1.0, or has no SASL")
 		}
-		if step, err := authenticate(ctx, pc, mechanism); err != nil {
-			return step, err
+		if err := authenticate(ctx, pc, mechanism, reach); err != nil {
+			return err
 		}
 	}
 	if prove {
+		reach(stepProve)
 		// No topics, which is not the same as nil: all of them.
 		_, err = roundTrip[*metadata.Response](pc, &metadata.Request{TopicNames: []string{}})
 	}
-	return stepProve, err
+	return err
 }
 
-func authenticate(ctx context.Context, pc *protocol.Conn, current *material[sasl.Mechanism]) (step string, err error) {
-	mechanism, err := current.load()
+func authenticate(ctx context.Context, pc *protocol.Conn, current *material[sasl.Mechanism], reach func(step string)) error {
+	reach(stepCredentials)
+	mechanism, err := current.load(ctx)
 	if err != nil {
-		return stepCredentials, err
+		return err
 	}
-	handshake, err := roundTrip[*saslhandshake.Response](pc, &saslhandshake.Request{Mechanism: mechanism.Name()})
+	name := mechanism.Name()
+	reach(stepHandshake)
+	handshake, err := roundTrip[*saslhandshake.Response](pc, &saslhandshake.Request{Mechanism: name})
 	if err != nil {
-		return stepHandshake, err
+		return err
 	}
 	if handshake.ErrorCode != 0 {
-		err := fmt.Errorf("%s: %w", mechanism.Name(), kafka.Error(handshake.ErrorCode))
+		err := fmt.Errorf("%s: %w", name, kafka.Error(handshake.ErrorCode))
 		if len(handshake.Mechanisms) > 0 {
-			err = fmt.Errorf("%w; the broker offers %s", err, strings.Join(handshake.Mechanisms, ", "))
+			err = fmt.Errorf("%w; the broker offers %s", err, oneLine(strings.Join(handshake.Mechanisms, ", ")))
 		}
-		return stepHandshake, err
+		return err
 	}
 
+	reach(stepCredentials)
 	session, answer, err := mechanism.Start(ctx)
 	if err != nil {
-		return stepCredentials, err
+		return err
 	}
 	for done := false; !done; {
+		reach(stepAuthenticate)
 		challenge, err := roundTrip[*saslauthenticate.Response](pc, &saslauthenticate.Request{AuthBytes: answer})
 		if err != nil {
-			return stepAuthenticate, err
+			return err
 		}
 		if challenge.ErrorCode != 0 {
-			err := fmt.Errorf("%s: %w", mechanism.Name(), kafka.Error(challenge.ErrorCode))
+			err := fmt.Errorf("%s: %w", name, kafka.Error(challenge.ErrorCode))
 			if challenge.ErrorMessage != "" {
-				err = fmt.Errorf("%w: %s", err, challenge.ErrorMessage)
+				err = fmt.Errorf("%w: %s", err, oneLine(challenge.ErrorMessage))
 			}
-			return stepAuthenticate, err
+			return err
 		}
+		reach(stepVerify)
 		if done, answer, err = session.Next(ctx, challenge.AuthBytes); err != nil {
-			return stepVerify, err
+			return err
 		}
 	}
-	return stepAuthenticate, nil
+	return nil
 }
 
 func roundTrip[T protocol.Message](pc *protocol.Conn, req protocol.Message) (T, error) {

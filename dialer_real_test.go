@@ -52,7 +52,7 @@ func TestSecurity_RealKafka(t *testing.T) {
 		{
 			name: "ssl 1.2 without client certificate", listener: kafkatest.SSL,
 			cfg:  ConnectionConfig{tlsConfig: &tls.Config{RootCAs: poolOf(t, cluster.CAFile), MaxVersion: tls.VersionTLS12}},
-			hint: "tls.cert_file", cause: is[*net.OpError], refused: true,
+			hint: "it may want a client certificate: add one to the TLS configuration", cause: is[*net.OpError], refused: true,
 		},
 		{
 			name: "ssl with untrusted ca", listener: kafkatest.SSL,

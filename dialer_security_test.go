@@ -233,26 +233,27 @@ func TestSecurity_Matrix(t *testing.T) {
 		},
 		{
 			// kfake waits for the gigabyte that a ClientHello seems to announce.
-			name: "tls to plaintext port", cfg: ConnectionConfig{TLS: TLSConfig{Enabled: true}, DialTimeout: 300 * time.Millisecond},
+			name: "tls to plaintext port", cfg: ConnectionConfig{TLS: TLSConfig{Enabled: true}, DialTimeout: 5 * time.Second},
 			hint: "TLS",
 		},
 		{name: "plain", cluster: withSASL, cfg: ConnectionConfig{SASL: user(SASLPlain, "alice", "right")}},
 		{name: "scram 256", cluster: withSASL, cfg: ConnectionConfig{SASL: user(SASLScramSHA256, "alice", "right")}},
 		{name: "scram 512", cluster: withSASL, cfg: ConnectionConfig{SASL: user(SASLScramSHA512, "alice", "right")}},
 		{
+			// kfake refuses by hanging up, which may be anything.
 			name: "plain wrong password", cluster: withSASL,
 			cfg:  ConnectionConfig{SASL: user(SASLPlain, "alice", "wrong")},
-			hint: "password", refused: true,
+			hint: "the broker hung up: it may be going down, or refuse credentials so: if it goes on, check sasl.username, sasl.password",
 		},
 		{
 			name: "scram 256 wrong password", cluster: withSASL,
 			cfg:  ConnectionConfig{SASL: user(SASLScramSHA256, "alice", "wrong")},
-			hint: "password", refused: true,
+			hint: "sasl.password",
 		},
 		{
 			name: "scram 512 unknown user", cluster: withSASL,
 			cfg:  ConnectionConfig{SASL: user(SASLScramSHA512, "bob", "right")},
-			hint: "sasl.username", refused: true,
+			hint: "sasl.username",
 		},
 		{
 			name: "unsupported mechanism", cluster: withSASL,
@@ -378,7 +379,7 @@ func TestSecurity_BrokerCodes(t *testing.T) {
 
 func TestSecurity_UnknownHost(t *testing.T) {
 	t.Parallel()
-	eachPath(t, ConnectionConfig{Brokers: []string{"kafkax.invalid:9092"}, DialTimeout: 5 * time.Second}, func(t *testing.T, err error) {
+	eachPath(t, ConnectionConfig{Brokers: []string{"kafkax.invalid:9092"}, DialTimeout: 30 * time.Second}, func(t *testing.T, err error) {
 		if !is[*net.DNSError](err) || !is[*ConnectError](err) || isRefused(err) {
 			t.Errorf("got %v", err)
 		}
@@ -484,7 +485,7 @@ func TestSecurity_CertificateRotation(t *testing.T) {
 	}
 	dial("two")
 	lines := log.all()
-	if len(lines) != 3 || !strings.Contains(lines[1], "PEM") || !strings.Contains(lines[2], "readable") {
+	if len(lines) != 3 || !strings.Contains(lines[1], "PEM") || !strings.Contains(lines[2], "cannot be read") {
 		t.Errorf("got %q", lines)
 	}
 	if strings.Contains(strings.Join(lines, ""), "garbage") {

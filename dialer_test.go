@@ -11,7 +11,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -162,19 +164,23 @@ type script func(protocol.Message) (protocol.Message, error)
 
 var errHangup = errors.New("hang up")
 
-// kafkaPeer is a broker that follows a script. It answers ApiVersions and
-// Metadata by itself if the script has no answer.
+// kafkaPeer is a broker that follows a script.
 func kafkaPeer(t *testing.T, s script) (address string) {
 	t.Helper()
-	return kafkaPeerOf(t, func(int32) script { return s })
+	return listen(t, follow(s))
 }
 
 // kafkaPeerOf has a script for each connection, counted from 1.
 func kafkaPeerOf(t *testing.T, scripts func(n int32) script) (address string) {
 	t.Helper()
 	var accepted atomic.Int32
-	return listen(t, func(c net.Conn) {
-		s := scripts(accepted.Add(1))
+	return listen(t, func(c net.Conn) { follow(scripts(accepted.Add(1)))(c) })
+}
+
+// follow serves a connection by a script. It answers ApiVersions and Metadata by
+// itself if that has no answer.
+func follow(s script) func(net.Conn) {
+	return func(c net.Conn) {
 		for {
 			version, id, _, req, err := protocol.ReadRequest(c)
 			if err != nil {
@@ -185,25 +191,64 @@ func kafkaPeerOf(t *testing.T, scripts func(n int32) script) (address string) {
 				return
 			}
 			if res == nil {
-				switch req.(type) {
-				case *apiversions.Request:
-					res = &apiversions.Response{ApiKeys: []apiversions.ApiKeyResponse{
-						{ApiKey: int16(protocol.Metadata), MaxVersion: 8},
-						{ApiKey: int16(protocol.ApiVersions), MaxVersion: 2},
-						{ApiKey: int16(protocol.SaslHandshake), MaxVersion: 1},
-						{ApiKey: int16(protocol.SaslAuthenticate), MaxVersion: 1},
-					}}
-				case *metadata.Request:
-					res = &metadata.Response{}
-				default:
-					continue // silence
-				}
+				res = welcome(req)
+			}
+			if res == nil {
+				continue // silence
 			}
 			if err := protocol.WriteResponse(c, version, id, res); err != nil {
 				return
 			}
 		}
-	})
+	}
+}
+
+// welcome is the answer of a broker to whom anybody may come; nil if it has none.
+func welcome(req protocol.Message) protocol.Message {
+	switch req.(type) {
+	case *apiversions.Request:
+		return &apiversions.Response{ApiKeys: []apiversions.ApiKeyResponse{
+			{ApiKey: int16(protocol.Metadata), MaxVersion: 8},
+			{ApiKey: int16(protocol.ApiVersions), MaxVersion: 2},
+			{ApiKey: int16(protocol.SaslHandshake), MaxVersion: 1},
+			{ApiKey: int16(protocol.SaslAuthenticate), MaxVersion: 1},
+		}}
+	case *metadata.Request:
+		return &metadata.Response{}
+	}
+	return nil
+}
+
+// willing is a script without an answer of its own.
+func willing(protocol.Message) (protocol.Message, error) { return nil, nil }
+
+// virtualNet is a network inside a synctest bubble: who listens, by address.
+// Nothing listens where there is no entry, and packets to a nil one get lost.
+type virtualNet map[string]func(net.Conn)
+
+func (v virtualNet) dial(ctx context.Context, _, address string) (net.Conn, error) {
+	serve, ok := v[address]
+	switch {
+	case !ok:
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+	case serve == nil:
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	client, server := net.Pipe()
+	go func() { // ends with either end
+		defer server.Close()
+		serve(server)
+	}()
+	return client, nil
+}
+
+// newVirtualDialer is newTestDialer on a virtual network.
+func newVirtualDialer(t *testing.T, cfg ConnectionConfig, v virtualNet) *dialer {
+	t.Helper()
+	d := newTestDialer(t, cfg, nil)
+	d.connector.dial = v.dial
+	return d
 }
 
 func fakeCluster(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
@@ -244,100 +289,92 @@ func TestD13_HandshakeWithSilentPeerEnds(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name  string
-		serve func(*testing.T) string
+		serve func(net.Conn)
 		cfg   ConnectionConfig
 		step  string
 	}{
-		{
-			name:  "silent from the start",
-			serve: func(t *testing.T) string { return listen(t, silent) },
-			step:  stepGreet,
-		},
-		{
-			name:  "silent in TLS",
-			serve: func(t *testing.T) string { return listen(t, silent) },
-			cfg:   ConnectionConfig{TLS: TLSConfig{Enabled: true}},
-			step:  stepTLS,
-		},
-		{
-			name:  "silent before SASL",
-			serve: func(t *testing.T) string { return listen(t, silent) },
-			cfg:   ConnectionConfig{SASL: plainUser("right")},
-			step:  stepGreet,
-		},
-		{
-			name: "silent at the SASL handshake",
-			serve: func(t *testing.T) string {
-				return kafkaPeer(t, func(protocol.Message) (protocol.Message, error) { return nil, nil })
-			},
-			cfg:  ConnectionConfig{SASL: plainUser("right")},
-			step: stepHandshake,
-		},
+		{name: "packets get lost", step: stepConnect},
+		{name: "silent from the start", serve: silent, step: stepGreet},
+		{name: "silent in TLS", serve: silent, cfg: ConnectionConfig{TLS: TLSConfig{Enabled: true}}, step: stepTLS},
+		{name: "silent before SASL", serve: silent, cfg: ConnectionConfig{SASL: plainUser("right")}, step: stepGreet},
+		{name: "silent at the SASL handshake", serve: follow(willing), cfg: ConnectionConfig{SASL: plainUser("right")}, step: stepHandshake},
 		{
 			name: "silent at the authentication",
-			serve: func(t *testing.T) string {
-				return kafkaPeer(t, func(req protocol.Message) (protocol.Message, error) {
-					if _, ok := req.(*saslhandshake.Request); ok {
-						return &saslhandshake.Response{}, nil
-					}
-					return nil, nil
-				})
-			},
+			serve: follow(func(req protocol.Message) (protocol.Message, error) {
+				if _, ok := req.(*saslhandshake.Request); ok {
+					return &saslhandshake.Response{}, nil
+				}
+				return nil, nil
+			}),
 			cfg:  ConnectionConfig{SASL: plainUser("right")},
 			step: stepAuthenticate,
 		},
 		{
 			name: "one byte and then silence",
-			serve: func(t *testing.T) string {
-				return listen(t, func(c net.Conn) {
-					_, _ = c.Write([]byte{0})
-					silent(c)
-				})
+			serve: func(c net.Conn) {
+				go func() { _, _ = c.Write([]byte{0}) }()
+				silent(c)
 			},
 			step: stepGreet,
 		},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			tt.cfg.Brokers = []string{tt.serve(t)}
-			tt.cfg.DialTimeout = 100 * time.Millisecond
-			eachPath(t, tt.cfg, func(t *testing.T, err error) {
-				var connect *ConnectError
-				if !errors.As(err, &connect) {
-					t.Fatalf("got %v, want a ConnectError", err)
-				}
-				if connect.Step != tt.step || connect.Broker != tt.cfg.Brokers[0] {
-					t.Errorf("got step %q of %s, want %q of %s", connect.Step, connect.Broker, tt.step, tt.cfg.Brokers[0])
-				}
-				var timeout net.Error
-				if !errors.As(err, &timeout) || !timeout.Timeout() {
-					t.Errorf("not a timeout: %v", err)
-				}
-				if isRefused(err) || !IsRetryable(err) {
-					t.Errorf("refused %v, retryable %v, for a silent peer: %v", isRefused(err), IsRetryable(err), err)
-				}
+		for _, path := range dialPaths {
+			t.Run(tt.name+"/"+path.name, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					cfg := tt.cfg
+					cfg.Brokers, cfg.DialTimeout = []string{"broker:1"}, 10*time.Second
+					d := newVirtualDialer(t, cfg, virtualNet{"broker:1": tt.serve})
+					began := time.Now()
+					err := path.try(testContext(t), d)
+					if took := time.Since(began); took != cfg.DialTimeout {
+						t.Errorf("took %v with a dial_timeout of %v", took, cfg.DialTimeout)
+					}
+					wantSilence(t, err, "broker:1", tt.step)
+				})
 			})
-		})
+		}
+	}
+}
+
+func wantSilence(t *testing.T, err error, broker, step string) {
+	t.Helper()
+	var connect *ConnectError
+	if !errors.As(err, &connect) {
+		t.Fatalf("got %v, want a ConnectError", err)
+	}
+	if connect.Step != step || connect.Broker != broker {
+		t.Errorf("got step %q of %s, want %q of %s", connect.Step, connect.Broker, step, broker)
+	}
+	if !strings.Contains(connect.Hint, "no answer within dial_timeout") {
+		t.Errorf("does not say what has passed: %v", err)
+	}
+	var timeout net.Error
+	if !errors.As(err, &timeout) || !timeout.Timeout() {
+		t.Errorf("not a timeout: %v", err)
+	}
+	if isRefused(err) || !IsRetryable(err) {
+		t.Errorf("refused %v, retryable %v, for a silent peer: %v", isRefused(err), IsRetryable(err), err)
 	}
 }
 
 func TestD13_SilentBrokerDoesNotUseUpTheTimeOfTheOthers(t *testing.T) {
 	t.Parallel()
-	cluster := fakeCluster(t)
-	d := newTestDialer(t, ConnectionConfig{
-		Brokers:     []string{listen(t, silent), listen(t, silent), cluster.ListenAddrs()[0]},
-		DialTimeout: 300 * time.Millisecond,
-	}, nil)
-	// kafka-go takes the brokers in random order.
-	for range 5 {
-		tr := d.transport()
-		_, err := (&kafka.Client{Addr: d.addr(), Transport: tr}).Metadata(testContext(t), &kafka.MetadataRequest{})
-		tr.CloseIdleConnections()
-		if err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		d := newVirtualDialer(t, ConnectionConfig{
+			Brokers:     []string{"silent:1", "lost:1", "good:1"},
+			DialTimeout: 10 * time.Second,
+		}, virtualNet{"silent:1": silent, "lost:1": nil, "good:1": follow(willing)})
+		for range 10 { // kafka-go takes them in random order.
+			tr := d.transport()
+			_, err := (&kafka.Client{Addr: d.addr(), Transport: tr}).Metadata(testContext(t), &kafka.MetadataRequest{})
+			tr.CloseIdleConnections()
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
+	})
 }
 
 func TestD13_CallerDeadlineAndCancellationEndADial(t *testing.T) {
@@ -431,33 +468,24 @@ func TestD13_CloseEndsWhatWaitsOnAConnection(t *testing.T) {
 
 func TestDialer_NoDeadlineAfterTheHandshake(t *testing.T) {
 	t.Parallel()
-	answer := make(chan struct{})
-	address := kafkaPeer(t, func(req protocol.Message) (protocol.Message, error) {
-		if m, ok := req.(*metadata.Request); ok && m.TopicNames == nil {
-			<-answer
+	synctest.Test(t, func(t *testing.T) {
+		d := newVirtualDialer(t, ConnectionConfig{Brokers: []string{"a:1"}, DialTimeout: 10 * time.Second}, virtualNet{
+			"a:1": follow(func(req protocol.Message) (protocol.Message, error) {
+				if m, ok := req.(*metadata.Request); ok && m.TopicNames == nil {
+					time.Sleep(time.Hour)
+				}
+				return nil, nil
+			}),
+		})
+		c, err := d.dial(t.Context(), "tcp", "a:1")
+		if err != nil {
+			t.Fatal(err)
 		}
-		return nil, nil
+		defer c.Close()
+		if _, err := protocol.NewConn(c, "test").RoundTrip(&metadata.Request{}); err != nil {
+			t.Errorf("ended with the dial's deadline: %v", err)
+		}
 	})
-	d := newTestDialer(t, ConnectionConfig{Brokers: []string{address}, DialTimeout: 50 * time.Millisecond}, nil)
-	c, err := d.dial(t.Context(), "tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	got := make(chan error, 1)
-	go func() {
-		_, err := protocol.NewConn(c, "test").RoundTrip(&metadata.Request{})
-		got <- err
-	}()
-	select {
-	case err := <-got:
-		t.Fatalf("ended with the dial's deadline: %v", err)
-	case <-time.After(200 * time.Millisecond): // several dial timeouts
-	}
-	close(answer)
-	if err := <-got; err != nil {
-		t.Fatal(err)
-	}
 }
 
 // findPeer answers findcoordinator requests with the number of the connection
@@ -660,27 +688,29 @@ func TestP8_PingFailsOnceTheClusterIsGone(t *testing.T) {
 
 func TestP8_PingNamesEachBrokersFailure(t *testing.T) {
 	t.Parallel()
-	brokers := []string{
-		nobody(t),
-		listen(t, silent),
-		listen(t, func(net.Conn) {}),
-		listen(t, func(c net.Conn) {
-			_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n"+strings.Repeat("x", 4096))
-		}),
-	}
-	d := newTestDialer(t, ConnectionConfig{Brokers: brokers, DialTimeout: 200 * time.Millisecond}, nil)
-	err := d.ping(testContext(t))
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok || len(joined.Unwrap()) != len(brokers) {
-		t.Fatalf("got %v, want %d errors joined", err, len(brokers))
-	}
-	hints := []string{"nothing listens", "no answer", "hung up", "not a Kafka port"}
-	for i, err := range joined.Unwrap() {
-		var connect *ConnectError
-		if !errors.As(err, &connect) || connect.Broker != brokers[i] || !strings.Contains(connect.Hint, hints[i]) {
-			t.Errorf("got %v, want broker %s: %s", err, brokers[i], hints[i])
+	synctest.Test(t, func(t *testing.T) {
+		brokers := []string{"nobody:1", "silent:1", "hangs-up:1", "http:1"}
+		d := newVirtualDialer(t, ConnectionConfig{Brokers: brokers, DialTimeout: 10 * time.Second}, virtualNet{
+			"silent:1":   silent,
+			"hangs-up:1": func(c net.Conn) { _, _, _, _, _ = protocol.ReadRequest(c) },
+			"http:1": func(c net.Conn) {
+				_, _, _, _, _ = protocol.ReadRequest(c)
+				_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n"+strings.Repeat("x", 4096))
+			},
+		})
+		err := d.ping(testContext(t))
+		joined, ok := err.(interface{ Unwrap() []error })
+		if !ok || len(joined.Unwrap()) != len(brokers) {
+			t.Fatalf("got %v, want %d errors joined", err, len(brokers))
 		}
-	}
+		hints := []string{"nothing listens", "no answer", "hung up", "not a Kafka port"}
+		for i, err := range joined.Unwrap() {
+			var connect *ConnectError
+			if !errors.As(err, &connect) || connect.Broker != brokers[i] || !strings.Contains(connect.Hint, hints[i]) {
+				t.Errorf("got %v, want broker %s: %s", err, brokers[i], hints[i])
+			}
+		}
+	})
 }
 
 func TestP8_PingIsContentWithOneBroker(t *testing.T) {
@@ -785,41 +815,39 @@ func TestDialer_HangupIsNotARefusal(t *testing.T) {
 	}
 }
 
-func TestDialer_OneHangupDuringAuthenticationIsNotARefusal(t *testing.T) {
+// However often a broker hangs up inside SASL, it has not said no.
+func TestD13_HangupDuringAuthenticationIsNotARefusal(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
-		name    string
-		hangups int
-		refused bool
-	}{{"once", 1, false}, {"twice", 2, true}} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			var mu sync.Mutex
-			hangups := tt.hangups
-			address := kafkaPeer(t, func(req protocol.Message) (protocol.Message, error) {
-				mu.Lock()
-				defer mu.Unlock()
-				switch req.(type) {
-				case *saslhandshake.Request:
-					return &saslhandshake.Response{}, nil
-				case *saslauthenticate.Request:
-					if hangups--; hangups >= 0 {
-						return nil, errHangup
-					}
-					return &saslauthenticate.Response{}, nil
-				}
-				return nil, nil
-			})
-			d := newTestDialer(t, ConnectionConfig{Brokers: []string{address}, SASL: plainUser("right")}, nil)
-			c, err := d.dial(t.Context(), "tcp", address)
-			if (err != nil) != tt.refused || isRefused(err) != tt.refused {
-				t.Errorf("got %v", err)
+	const hangups = 5
+	var mu sync.Mutex
+	left := hangups
+	address := kafkaPeer(t, func(req protocol.Message) (protocol.Message, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch req.(type) {
+		case *saslhandshake.Request:
+			return &saslhandshake.Response{}, nil
+		case *saslauthenticate.Request:
+			if left--; left >= 0 {
+				return nil, errHangup
 			}
-			if err == nil {
-				c.Close()
-			}
-		})
+			return &saslauthenticate.Response{}, nil
+		}
+		return nil, nil
+	})
+	d := newTestDialer(t, ConnectionConfig{Brokers: []string{address}, SASL: plainUser("right")}, nil)
+	for n := 1; n <= hangups; n++ {
+		_, err := d.dial(t.Context(), "tcp", address)
+		var connect *ConnectError
+		if !errors.As(err, &connect) || connect.Step != stepAuthenticate || isRefused(err) || !IsRetryable(err) {
+			t.Errorf("hang-up %d: got %v (refused %v, retryable %v)", n, err, isRefused(err), IsRetryable(err))
+		}
 	}
+	c, err := d.dial(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
 }
 
 func TestDialer_ExplainLeavesOtherErrorsAlone(t *testing.T) {

@@ -104,6 +104,17 @@ var (
 	// errGoexit is of code of the caller's that ended its goroutine.
 	errGoexit = errors.New("runtime.Goexit was called")
 
+	// errDialTimeout is the cause of a dial's context.
+	errDialTimeout = fmt.Errorf("dial_timeout has passed (%w)", context.DeadlineExceeded)
+
+	// errUnproven is of a broker that does not know the password either, or of
+	// one that says so.
+	errUnproven = errors.New("the broker failed to prove that it knows the password")
+
+	// errIterations is of a broker that wants the password hashed too often, or
+	// too seldom.
+	errIterations = errors.New("the broker names a number of SCRAM iterations that is out of bounds")
+
 	// What a peer may turn out to be.
 	errNotKafka  = errors.New("the answer is not Kafka's")
 	errSpeaksTLS = fmt.Errorf("%w but a TLS alert", errNotKafka)
@@ -335,11 +346,12 @@ type ConnectError struct {
 	refused bool
 }
 
+// Error is one line of at most 4 KiB, whatever the broker said.
 func (e *ConnectError) Error() string {
 	if e.Hint == "" {
-		return fmt.Sprintf("broker %s: %s: %v", e.Broker, e.Step, e.Err)
+		return oneLine(fmt.Sprintf("broker %s: %s: %v", e.Broker, e.Step, e.Err))
 	}
-	return fmt.Sprintf("broker %s: %s: %s: %v", e.Broker, e.Step, e.Hint, e.Err)
+	return oneLine(fmt.Sprintf("broker %s: %s: %s: %v", e.Broker, e.Step, e.Hint, e.Err))
 }
 
 // Is makes a refusal match [ErrAuthentication].

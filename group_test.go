@@ -529,12 +529,14 @@ func TestD13_RefusalEndsTheLoop(t *testing.T) {
 	tests := []struct {
 		name   string
 		broker []kfake.Opt
+		refuse bool // the password, by an answer as real brokers do: kfake hangs up
 		opts   []kafkax.ConsumerOption
 		want   error
 	}{
 		{
 			name:   "wrong_password",
 			broker: []kfake.Opt{kfake.EnableSASL(), kfake.User("SCRAM-SHA-256", "alice", "right")},
+			refuse: true,
 			opts: []kafkax.ConsumerOption{
 				kafkax.WithConsumerSASLMechanism(kafkax.SASLScramSHA256),
 				kafkax.WithConsumerSASLUsername("alice"), kafkax.WithConsumerSASLPassword("wrong"),
@@ -556,6 +558,14 @@ func TestD13_RefusalEndsTheLoop(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/group=%t", tt.name, group != ""), func(t *testing.T) {
 				t.Parallel()
 				b := startBroker(t, 1, tt.broker...)
+				if tt.refuse {
+					b.ControlKey(int16(kmsg.SASLAuthenticate), func(req kmsg.Request) (kmsg.Response, error, bool) {
+						b.KeepControl()
+						res := req.ResponseKind().(*kmsg.SASLAuthenticateResponse)
+						res.ErrorCode = int16(kafka.SASLAuthenticationFailed)
+						return res, nil, true
+					})
+				}
 				handle := func(context.Context, kafka.Message) error { return nil }
 				if err := b.consumer(t, group, tt.opts...).Consume(testContext(t), handle); !errors.Is(err, tt.want) {
 					t.Errorf("Consume = %v, want %v", err, tt.want)

@@ -226,10 +226,11 @@ func (p *Producer) SetLogger(logger, errorLogger kafka.Logger) {
 	}
 }
 
-// Ping connects to each configured broker anew, where a warm connection could
-// hide that the cluster is gone, authenticates, and is nil when one of them
-// answers. It blocks until then, or until ctx ends or dial_timeout has passed.
-// The error has a [ConnectError] for each broker.
+// Ping makes a new connection to each configured broker at once, authenticates
+// and makes a round trip, and is nil as soon as one of them has answered: a warm
+// connection could hide that the cluster is gone. It blocks until ctx ends or
+// dial_timeout has passed, whatever the brokers and a mechanism do. The error has
+// a [ConnectError] for each broker; after a stop it is [ErrClosed].
 func (p *Producer) Ping(ctx context.Context) error {
 	switch {
 	case ctx == nil:

@@ -14,6 +14,8 @@
 //   - One configuration serves both sides, the dead letter topic and Ping.
 //   - A refused password, and a certificate that is not trusted, is an error
 //     that matches ErrAuthentication and names the broker. It is not retried.
+//     With -wrong-password, the broker in this process hangs up instead of
+//     refusing, so that is an error which names broker and keys alone.
 //   - Passwords never show, not in an error and not in a printed configuration.
 //   - Certificates and the password file are read again when they change, so a
 //     rotation needs no restart.

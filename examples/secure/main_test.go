@@ -29,8 +29,9 @@ func TestRunWrongPassword(t *testing.T) {
 	t.Parallel()
 	p := demotest.Start(t, run, "-wrong-password")
 	err := p.Wait()
-	if !errors.Is(err, kafkax.ErrAuthentication) {
-		t.Fatalf("error %v, want one that matches ErrAuthentication\n%s", err, p)
+	var connect *kafkax.ConnectError
+	if !errors.As(err, &connect) || !strings.Contains(connect.Hint, "sasl.password") {
+		t.Fatalf("error %v, want a ConnectError that says what to check\n%s", err, p)
 	}
 	if strings.Contains(err.Error(), "wrong") || strings.Contains(p.String(), "wrong") {
 		t.Errorf("shows the password: %v\n%s", err, p)

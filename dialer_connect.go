@@ -1,0 +1,133 @@
+package kafkax
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/sasl"
+)
+
+// connector makes connections, one by one: TCP, TLS, SASL, and a first answer.
+type connector struct {
+	dial      func(ctx context.Context, network, address string) (net.Conn, error)
+	clientID  string
+	tls       *material[*tls.Config]    // nil: plaintext
+	mechanism *material[sasl.Mechanism] // nil: no SASL
+
+	// handshakes has an entry for each that runs. One that runs code of the
+	// caller's may never return, and then keeps its entry.
+	handshakes chan struct{}
+}
+
+// maxHandshakes is how many run at once. More than that wait for a turn.
+const maxHandshakes = 64
+
+func newConnector(cfg ConnectionConfig, log *loggers) (*connector, error) {
+	config, mechanism, err := newMaterials(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	return &connector{
+		dial:       new(net.Dialer).DialContext,
+		clientID:   cfg.ClientID,
+		tls:        config,
+		mechanism:  mechanism,
+		handshakes: make(chan struct{}, maxHandshakes),
+	}, nil
+}
+
+// connection is one that may be used. raw is the socket under the TLS, if any:
+// closing that never waits for the peer.
+type connection struct {
+	net.Conn
+	raw net.Conn
+}
+
+// connect blocks until the broker has let this client in, but not after ctx has
+// ended, whatever the broker and the code of the caller's (a mechanism, a
+// callback of a tls.Config) do: what is late then finds its socket closed. Once
+// it has returned, ctx counts for nothing. step is how far it came. With prove
+// it ends with a request that only a client which was let in gets an answer to.
+func (k *connector) connect(ctx context.Context, network, address string, prove bool) (c *connection, step string, err error) {
+	host, port, err := splitAddress(address)
+	if err != nil {
+		return nil, stepConnect, err
+	}
+	socket, err := k.dial(ctx, network, address)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
+		return nil, stepConnect, err
+	}
+	select {
+	case k.handshakes <- struct{}{}:
+	case <-ctx.Done():
+		socket.Close()
+		return nil, stepTurn, context.Cause(ctx)
+	}
+
+	h := &handshake{connection: connection{Conn: socket, raw: socket}}
+	h.reach(stepGreet)
+	metadata := &sasl.Metadata{Host: host, Port: port}
+	finished := callUser(func() error {
+		defer func() { <-k.handshakes }()
+		return k.shake(sasl.WithMetadata(ctx, metadata), h, host, prove)
+	})
+	select {
+	case err = <-finished:
+		if err == nil && ctx.Err() == nil {
+			return &h.connection, h.reached(), nil
+		}
+	case <-ctx.Done():
+	}
+	socket.Close()
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return nil, h.reached(), err
+}
+
+// handshake is under way on a connection.
+type handshake struct {
+	connection
+	step atomic.Pointer[string]
+}
+
+func (h *handshake) reach(step string) { h.step.Store(&step) }
+func (h *handshake) reached() string   { return *h.step.Load() }
+
+func (k *connector) shake(ctx context.Context, h *handshake, host string, prove bool) error {
+	if k.tls != nil {
+		h.reach(stepTLS)
+		config, err := k.tls.load(ctx)
+		if err != nil {
+			return err
+		}
+		if config = config.Clone(); config.ServerName == "" {
+			config.ServerName = host
+		}
+		secure := tls.Client(h.raw, config)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			return err
+		}
+		h.Conn = secure
+	}
+	h.reach(stepGreet)
+	pc := protocol.NewConn(&greeting{Conn: h.Conn}, k.clientID)
+	return introduce(ctx, pc, k.mechanism, prove, h.reach)
+}
+
+func splitAddress(address string) (host string, port int, err error) {
+	host, service, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, err
+	}
+	port, err = strconv.Atoi(service)
+	return host, port, err
+}
