@@ -23,22 +23,25 @@ const (
 // readConfigFile reads the user's file, whose name file holds.
 func readConfigFile(file setting) (layer, []error) {
 	fail := func(rule string, cause error) []error {
-		return []error{&ConfigError{Key: configFileKey, Source: file.source, Value: configKey{}.mask(file.text), Rule: rule, Err: cause}}
+		return []error{&ConfigError{Key: configFileKey, Source: file.source, Value: configKey{path: true}.mask(file.text), Rule: rule, Err: cause}}
+	}
+	if rule := pathRule(file.text); rule != "" {
+		return nil, fail(rule, nil)
 	}
 	// A pipe would block until somebody writes it.
 	if info, err := os.Stat(file.text); err != nil {
-		return nil, fail("cannot be read: "+pathless(err), err)
+		return nil, fail("cannot be read: "+pathless(err).Error(), pathless(err))
 	} else if !info.Mode().IsRegular() {
 		return nil, fail("must be a regular file", nil)
 	}
 	f, err := os.Open(file.text)
 	if err != nil {
-		return nil, fail("cannot be read: "+pathless(err), err)
+		return nil, fail("cannot be read: "+pathless(err).Error(), pathless(err))
 	}
 	defer f.Close() //nolint:errcheck // it was only read
 	data, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
 	if err != nil {
-		return nil, fail("cannot be read: "+pathless(err), err)
+		return nil, fail("cannot be read: "+pathless(err).Error(), pathless(err))
 	}
 	if len(data) > maxFileBytes {
 		return nil, fail("must be a file of at most 1 MiB", nil)
@@ -46,12 +49,13 @@ func readConfigFile(file setting) (layer, []error) {
 	return readYAML(data, file.text)
 }
 
-// pathless is the reason alone: the path is in the error already.
-func pathless(err error) string {
+// pathless is the reason alone: the path is in the error already, or must not
+// be shown.
+func pathless(err error) error {
 	if pathErr, ok := errors.AsType[*os.PathError](err); ok {
-		return pathErr.Err.Error()
+		return pathErr.Err
 	}
-	return err.Error()
+	return err
 }
 
 // readYAML flattens one document into dotted keys. Without a name it is the

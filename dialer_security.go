@@ -78,7 +78,7 @@ func (m *material[T]) read() (map[string][]byte, error) {
 		content, err := os.ReadFile(m.files[key])
 		if err != nil {
 			problems = append(problems, &ConfigError{
-				Key: key, Value: m.files[key], Rule: "must be a readable file: " + err.Error(), Err: err,
+				Key: key, Value: m.files[key], Rule: "must be a readable file: " + pathless(err).Error(), Err: pathless(err),
 			})
 		}
 		contents[key] = content
@@ -179,7 +179,7 @@ func newSASLMaterial(cfg ConnectionConfig, log *loggers) (*material[sasl.Mechani
 }
 
 func (c SASLConfig) parse(contents map[string][]byte) (sasl.Mechanism, error) {
-	key, password := "sasl.password", c.Password
+	key, password := "sasl.password", c.Password.Reveal()
 	if c.PasswordFile != "" {
 		// Editors and shells end a file with a newline; a password has none.
 		key, password = keyPasswordFile, string(contents[keyPasswordFile])
@@ -193,8 +193,10 @@ func (c SASLConfig) parse(contents map[string][]byte) (sasl.Mechanism, error) {
 	if c.Username == "" || strings.Contains(c.Username, "\x00") {
 		bad("sasl.username", c.Username, "must be set, without NUL")
 	}
-	if password == "" || strings.Contains(password, "\x00") {
-		bad(key, c.PasswordFile, "must hold a password, without NUL")
+	if rule := passwordRule(password); rule != "" {
+		bad(key, c.PasswordFile, rule)
+	} else if password == "" {
+		bad(key, c.PasswordFile, "must hold a password")
 	}
 
 	var mechanism sasl.Mechanism
@@ -210,9 +212,12 @@ func (c SASLConfig) parse(contents map[string][]byte) (sasl.Mechanism, error) {
 		bad("sasl.mechanism", string(c.Mechanism),
 			fmt.Sprintf("must be %s, %s or %s", SASLPlain, SASLScramSHA256, SASLScramSHA512))
 	}
-	if err != nil {
+	if err != nil && passwordRule(password) == "" {
 		// The cause is left out: it may quote what it rejects.
 		bad(key, c.PasswordFile, "user name and password must be valid for SCRAM (SASLprep, RFC 4013)")
 	}
-	return mechanism, errors.Join(problems...)
+	if len(problems) > 0 {
+		return nil, errors.Join(problems...)
+	}
+	return hideMechanism(mechanism), nil
 }

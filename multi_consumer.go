@@ -54,8 +54,9 @@ func NewMultiTopicConsumer(topics []string, opts ...ConsumerOption) (*MultiTopic
 		topics = []string{""} // the rest is judged all the same
 	}
 	for i, topic := range topics {
-		if slices.Contains(topics[:i], topic) {
-			problems.add(&ConfigError{Key: keyTopics, Value: topic, Rule: "is given twice"})
+		same := func(other string) bool { return strings.TrimSpace(other) == strings.TrimSpace(topic) }
+		if slices.ContainsFunc(topics[:i], same) {
+			problems.add(&ConfigError{Key: keyTopics, Value: configKey{}.mask(topic), Rule: "is given twice"})
 			continue
 		}
 		c, err := NewConsumer(append(slices.Clip(opts), consumerSetting("consumer.topic", "NewMultiTopicConsumer", topic))...)
@@ -99,19 +100,21 @@ func (m *MultiTopicConsumer) all() []*Consumer {
 	return m.consumers
 }
 
-// Format prints what is read.
-func (m *MultiTopicConsumer) Format(f fmt.State, _ rune) {
+// String says what is read.
+func (m *MultiTopicConsumer) String() string {
 	consumers := m.all()
 	if len(consumers) == 0 {
-		_, _ = io.WriteString(f, "kafkax.MultiTopicConsumer(closed)")
-		return
+		return "kafkax.MultiTopicConsumer(closed)"
 	}
 	topics := make([]string, len(consumers))
 	for i, c := range consumers {
 		topics[i] = c.cfg.Topic
 	}
-	_, _ = fmt.Fprintf(f, "kafkax.MultiTopicConsumer(topics %s, group %q)", strings.Join(topics, " "), consumers[0].cfg.GroupID)
+	return fmt.Sprintf("kafkax.MultiTopicConsumer(topics %s, group %q)", strings.Join(topics, " "), consumers[0].cfg.GroupID)
 }
+
+// Format prints String for every verb, where fmt would print every field.
+func (m *MultiTopicConsumer) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, m.String()) }
 
 // Consumer returns the consumer of one topic: for its lag, its statistics, or
 // to move its offset. It is nil for a topic that is not among those given to
@@ -266,9 +269,9 @@ func (m *MultiTopicConsumer) check(handlers map[string]Handler, opts []ConsumeOp
 		topic := c.cfg.Topic
 		switch h, ok := handlers[topic]; {
 		case !ok:
-			problems.add(&ConfigError{Key: keyHandlers, Value: topic, Rule: "the topic has no handler"})
+			problems.add(&ConfigError{Key: keyHandlers, Value: configKey{}.mask(topic), Rule: "the topic has no handler"})
 		case h == nil:
-			problems.add(&ConfigError{Key: keyHandlers, Value: topic, Rule: "the handler is nil"})
+			problems.add(&ConfigError{Key: keyHandlers, Value: configKey{}.mask(topic), Rule: "the handler is nil"})
 		}
 		_, err := resolveConsume(c.cfg, opts)
 		for _, problem := range unjoin(err) {
@@ -277,7 +280,7 @@ func (m *MultiTopicConsumer) check(handlers map[string]Handler, opts []ConsumeOp
 	}
 	for _, topic := range slices.Sorted(maps.Keys(handlers)) {
 		if m.Consumer(topic) == nil {
-			problems.add(&ConfigError{Key: keyHandlers, Value: topic, Rule: "is not one of the consumer's topics"})
+			problems.add(&ConfigError{Key: keyHandlers, Value: configKey{}.mask(topic), Rule: "is not one of the consumer's topics"})
 		}
 	}
 	return joinConfig(problems)

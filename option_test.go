@@ -45,7 +45,7 @@ func samples() []sample {
 			kafkax.WithProducerSASLMechanism("SCRAM-SHA-512"), kafkax.WithConsumerSASLMechanism("SCRAM-SHA-512"), kafkax.SASLScramSHA512,
 		},
 		{"sasl.username", "alice", kafkax.WithProducerSASLUsername("alice"), kafkax.WithConsumerSASLUsername("alice"), "alice"},
-		{"sasl.password", " p,1 ", kafkax.WithProducerSASLPassword(" p,1 "), kafkax.WithConsumerSASLPassword(" p,1 "), " p,1 "},
+		{"sasl.password", " p,1 ", kafkax.WithProducerSASLPassword(" p,1 "), kafkax.WithConsumerSASLPassword(" p,1 "), kafkax.NewSecret(" p,1 ")},
 		{"sasl.password_file", "/p", kafkax.WithProducerSASLPasswordFile("/p"), kafkax.WithConsumerSASLPasswordFile("/p"), "/p"},
 		{"tls.enabled", "true", kafkax.WithProducerTLSEnabled(true), kafkax.WithConsumerTLSEnabled(true), true},
 		{"tls.ca_file", "/ca", kafkax.WithProducerTLSCAFile("/ca"), kafkax.WithConsumerTLSCAFile("/ca"), "/ca"},
@@ -218,7 +218,7 @@ func fieldPaths(typ reflect.Type, prefix string) (paths []string) {
 		case f.Anonymous:
 			paths = append(paths, fieldPaths(f.Type, prefix)...)
 		case !f.IsExported():
-		case f.Type.Kind() == reflect.Struct:
+		case f.Type.Kind() == reflect.Struct && f.Type != reflect.TypeFor[kafkax.Secret]():
 			paths = append(paths, fieldPaths(f.Type, prefix+f.Name+".")...)
 		default:
 			paths = append(paths, prefix+f.Name)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -303,6 +304,17 @@ func addDurations(a, b kafka.DurationStats) kafka.DurationStats {
 	s.Avg = s.Sum / time.Duration(s.Count)
 	return s
 }
+
+// String says where the producer sends.
+func (p *Producer) String() string {
+	if !p.made() {
+		return "kafkax.Producer(closed)"
+	}
+	return fmt.Sprintf("kafkax.Producer(topic %q, client %q)", p.cfg.Topic, p.cfg.ClientID)
+}
+
+// Format prints String for every verb, where fmt would print every field.
+func (p *Producer) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, p.String()) }
 
 // Config returns a copy of the configuration in force.
 func (p *Producer) Config() ProducerConfig {
