@@ -10,8 +10,7 @@ import (
 	"github.com/segmentio/kafka-go/sasl"
 )
 
-// SASLConfig is the sasl.* keys: who the client says it is. The password is
-// masked wherever the struct is printed.
+// SASLConfig is the sasl.* keys: who the client says it is.
 type SASLConfig struct {
 	// Mechanism is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; all need Username
 	// and one of Password and PasswordFile. Default none: no authentication.
@@ -20,8 +19,8 @@ type SASLConfig struct {
 	// Username is the name to log in with. Default none.
 	Username string
 
-	// Password is what to log in with; it is never printed. Default none.
-	Password string
+	// Password is what to log in with; see [NewSecret]. Default none.
+	Password Secret
 
 	// PasswordFile names a file with the password, read anew for each
 	// connection, so a rotation needs no restart. Default none.
@@ -93,10 +92,8 @@ type ConnectionConfig struct {
 
 // ProducerConfig is the resolved configuration of a [Producer]. It comes from
 // [LoadProducerFromEnv] or [Producer.Config]; its fields may then be changed and
-// the result be given to [WithProducerConfig]. It prints with secrets masked.
-//
-// Masking ends at an unexported field: fmt may not call methods there. A struct
-// of yours that is printed whole should hold the config in an exported field.
+// the result be given to [WithProducerConfig]. It prints as the list of its
+// keys, with secrets masked.
 type ProducerConfig struct {
 	ConnectionConfig
 
@@ -160,10 +157,8 @@ type ProducerConfig struct {
 
 // ConsumerConfig is the resolved configuration of a [Consumer]. It comes from
 // [LoadConsumerFromEnv] or [Consumer.Config]; its fields may then be changed and
-// the result be given to [WithConsumerConfig]. It prints with secrets masked.
-//
-// Masking ends at an unexported field: fmt may not call methods there. A struct
-// of yours that is printed whole should hold the config in an exported field.
+// the result be given to [WithConsumerConfig]. It prints as the list of its
+// keys, with secrets masked.
 type ConsumerConfig struct {
 	ConnectionConfig
 

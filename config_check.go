@@ -15,7 +15,7 @@ func (c *SASLConfig) check(r *resolver) {
 	if !r.sound("sasl.mechanism") {
 		return
 	}
-	if c.Password != "" && c.PasswordFile != "" {
+	if !c.Password.IsZero() && c.PasswordFile != "" {
 		r.fail("sasl.password_file", "must not be given together with "+r.also("sasl.password"), nil)
 	}
 	if c.Mechanism == SASLNone {
@@ -29,7 +29,7 @@ func (c *SASLConfig) check(r *resolver) {
 	if c.Username == "" {
 		r.fail("sasl.username", "is needed by "+r.also("sasl.mechanism"), nil)
 	}
-	if c.Password == "" && c.PasswordFile == "" {
+	if c.Password.IsZero() && c.PasswordFile == "" {
 		r.fail("sasl.password", "or sasl.password_file is needed by "+r.also("sasl.mechanism"), nil)
 	}
 }

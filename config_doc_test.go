@@ -160,7 +160,7 @@ func takes(t *testing.T, key, unit string) string {
 			}
 		}
 		t.Errorf("%s: the rule of a number is %q", key, rule)
-	case string:
+	case string, kafkax.Secret:
 		switch {
 		case strings.HasSuffix(key, "topic"):
 			return "topic"

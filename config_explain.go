@@ -52,7 +52,7 @@ func explain(keys []configKey, o *origin) Explanation {
 
 // source is where a field's value came from; o may be nil.
 func (o *origin) source(k configKey) string {
-	if o == nil || o.resolved[k.name] != k.text() {
+	if o == nil || o.resolved[k.name] != k.kept() {
 		return setInCode
 	}
 	if given, ok := o.settings[k.name]; ok {
@@ -70,6 +70,9 @@ func (o *origin) sourced(err error, keys []configKey) error {
 		if !ok || problem.Source != "" {
 			continue
 		}
+		if problem.Err != nil {
+			problem.Err = pathless(problem.Err) // Value decides whether the path is shown.
+		}
 		for _, k := range keys {
 			if k.name == problem.Key {
 				problem.Value, problem.Source = k.shown(), o.source(k)
@@ -79,12 +82,16 @@ func (o *origin) sourced(err error, keys []configKey) error {
 	return joinConfig(problems)
 }
 
-// The methods below keep secrets out of fmt, JSON, YAML and slog, of the
-// values and of pointers to them. Each type needs its own: a method that is
-// promoted from an embedded struct would print that struct alone.
+// The methods below write the values as their keys, to fmt, JSON, YAML and slog.
+// Each type needs its own: a method that is promoted from an embedded struct
+// would print that struct alone. They do not keep the secrets: [Secret] does.
 
 // String lists all keys, secrets masked.
 func (c SASLConfig) String() string { return printed("SASLConfig", c.keys()) }
+
+// String lists all keys. What looks like the content of a file, in place of its
+// path, is masked.
+func (c TLSConfig) String() string { return printed("TLSConfig", c.keys()) }
 
 // String lists all keys, secrets masked.
 func (c ConnectionConfig) String() string { return printed("ConnectionConfig", c.keys()) }
@@ -99,6 +106,9 @@ func (c ConsumerConfig) String() string { return printed("ConsumerConfig", c.key
 func (c SASLConfig) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) } //nolint:errcheck // fmt keeps it
 
 // Format prints String for every verb.
+func (c TLSConfig) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) } //nolint:errcheck // fmt keeps it
+
+// Format prints String for every verb.
 func (c ConnectionConfig) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) } //nolint:errcheck // fmt keeps it
 
 // Format prints String for every verb.
@@ -109,6 +119,9 @@ func (c ConsumerConfig) Format(f fmt.State, _ rune) { io.WriteString(f, c.String
 
 // MarshalJSON is an object of all keys, secrets masked.
 func (c SASLConfig) MarshalJSON() ([]byte, error) { return json.Marshal(values(c.keys())) }
+
+// MarshalJSON is an object of all keys, masked as in String.
+func (c TLSConfig) MarshalJSON() ([]byte, error) { return json.Marshal(values(c.keys())) }
 
 // MarshalJSON is an object of all keys, secrets masked.
 func (c ConnectionConfig) MarshalJSON() ([]byte, error) { return json.Marshal(values(c.keys())) }
@@ -122,6 +135,9 @@ func (c ConsumerConfig) MarshalJSON() ([]byte, error) { return json.Marshal(valu
 // MarshalYAML is a mapping of all keys, secrets masked.
 func (c SASLConfig) MarshalYAML() (any, error) { return values(c.keys()), nil }
 
+// MarshalYAML is a mapping of all keys, masked as in String.
+func (c TLSConfig) MarshalYAML() (any, error) { return values(c.keys()), nil }
+
 // MarshalYAML is a mapping of all keys, secrets masked.
 func (c ConnectionConfig) MarshalYAML() (any, error) { return values(c.keys()), nil }
 
@@ -133,6 +149,9 @@ func (c ConsumerConfig) MarshalYAML() (any, error) { return values(c.keys()), ni
 
 // LogValue is a group of all keys, secrets masked.
 func (c SASLConfig) LogValue() slog.Value { return logged(c.keys()) }
+
+// LogValue is a group of all keys, masked as in String.
+func (c TLSConfig) LogValue() slog.Value { return logged(c.keys()) }
 
 // LogValue is a group of all keys, secrets masked.
 func (c ConnectionConfig) LogValue() slog.Value { return logged(c.keys()) }

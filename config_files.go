@@ -42,20 +42,20 @@ func (f configFile) contents() (content []byte, risk string, err error) {
 	// With O_NONBLOCK, opening a pipe that nobody writes returns too.
 	file, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return fail("cannot be read: "+pathless(err), err)
+		return fail("cannot be read: "+pathless(err).Error(), pathless(err))
 	}
 	defer file.Close() //nolint:errcheck // it was only read
 	info, err := file.Stat()
 	switch {
 	case err != nil:
-		return fail("cannot be read: "+pathless(err), err)
+		return fail("cannot be read: "+pathless(err).Error(), pathless(err))
 	case !info.Mode().IsRegular():
 		return fail("must be a regular file", nil)
 	}
 	content, err = io.ReadAll(io.LimitReader(file, maxFileBytes+1)) // Its size says little of a file that grows.
 	switch {
 	case err != nil:
-		return fail("cannot be read: "+pathless(err), err)
+		return fail("cannot be read: "+pathless(err).Error(), pathless(err))
 	case len(content) > maxFileBytes:
 		return fail("must be a file of at most 1 MiB", nil)
 	}
@@ -76,11 +76,11 @@ func (f configFile) risk(mode os.FileMode) string {
 
 // pathless is the reason alone: the path is in the error already, or is not to
 // be shown.
-func pathless(err error) string {
+func pathless(err error) error {
 	if pathErr, ok := errors.AsType[*os.PathError](err); ok {
-		return pathErr.Err.Error()
+		return pathErr.Err
 	}
-	return err.Error()
+	return err
 }
 
 // configFiles are read together.

@@ -17,26 +17,34 @@ type configKey struct {
 	name   string // as in the YAML; a shared key has no side
 	list   bool   // several values
 	secret bool   // never shown
+	path   bool   // shown if it looks like one
 	unset  bool   // may be given by no layer at all; a later rule decides
 
 	parse func(text string) (rule string) // into the field; the rule broken, or ""
-	get   func() any                      // the field: bool, int, float64, string, []string or time.Duration
+	get   func() any                      // the field: bool, int, float64, string, []string, Secret or time.Duration
 }
 
 // text is the field as a layer would spell it.
 func (k configKey) text() string { return settingText(k.get()) }
 
+// kept is the field as it may be kept to be compared with: equal for equal
+// values, and not the text of a secret.
+func (k configKey) kept() string {
+	if s, ok := k.get().(Secret); ok {
+		return s.sealed
+	}
+	return k.text()
+}
+
 // shown is the field as anybody may see it.
 func (k configKey) shown() string { return k.mask(k.text()) }
 
-const (
-	masked   = "***"
-	maxShown = 200 // bytes of a value or a name
-)
+// maxShown is the most bytes of a value or a name that are shown.
+const maxShown = 200
 
 func (k configKey) mask(text string) string {
 	switch {
-	case k.secret && text != "":
+	case k.secret && text != "", k.path && text != "" && !looksLikePath(text):
 		return masked
 	case k.list: // An address may have been given as a URL with credentials.
 		parts := strings.Split(text, ",")
@@ -60,7 +68,7 @@ func (k configKey) mask(text string) string {
 func (c *ConnectionConfig) keys() []configKey {
 	return slices.Concat([]configKey{
 		listKey("brokers", &c.Brokers, addressRule),
-		stringKey("client_id", &c.ClientID, kafkaString),
+		stringKey("client_id", &c.ClientID, nameRule),
 		durationKey("dial_timeout", &c.DialTimeout, time.Millisecond, maxKafkaTime),
 		durationKey("request_timeout", &c.RequestTimeout, time.Millisecond, maxKafkaTime),
 		durationKey("shutdown_timeout", &c.ShutdownTimeout, time.Millisecond, maxKafkaTime),
@@ -70,19 +78,19 @@ func (c *ConnectionConfig) keys() []configKey {
 func (c *SASLConfig) keys() []configKey {
 	return []configKey{
 		enumKey("sasl.mechanism", &c.Mechanism, SASLNone, SASLPlain, SASLScramSHA256, SASLScramSHA512),
-		stringKey("sasl.username", &c.Username, kafkaString),
+		stringKey("sasl.username", &c.Username, nameRule),
 		secretKey("sasl.password", &c.Password),
-		stringKey("sasl.password_file", &c.PasswordFile, anyString),
+		pathKey("sasl.password_file", &c.PasswordFile),
 	}
 }
 
 func (c *TLSConfig) keys() []configKey {
 	return []configKey{
 		boolKey("tls.enabled", &c.Enabled),
-		stringKey("tls.ca_file", &c.CAFile, anyString),
-		stringKey("tls.cert_file", &c.CertFile, anyString),
-		stringKey("tls.key_file", &c.KeyFile, anyString),
-		stringKey("tls.server_name", &c.ServerName, anyString),
+		pathKey("tls.ca_file", &c.CAFile),
+		pathKey("tls.cert_file", &c.CertFile),
+		pathKey("tls.key_file", &c.KeyFile),
+		stringKey("tls.server_name", &c.ServerName, nameRule),
 		boolKey("tls.insecure_skip_verify", &c.InsecureSkipVerify),
 	}
 }
@@ -113,7 +121,7 @@ func (c *ProducerConfig) keys() []configKey {
 func (c *ConsumerConfig) keys() []configKey {
 	return append(c.ConnectionConfig.keys(),
 		stringKey("consumer.topic", &c.Topic, topicRule),
-		stringKey("consumer.group_id", &c.GroupID, kafkaString),
+		stringKey("consumer.group_id", &c.GroupID, nameRule),
 		optionalIntKey("consumer.partition", &c.Partition, 0, math.MaxInt32),
 		intKey("consumer.min_bytes", &c.MinBytes, 1, math.MaxInt32),
 		intKey("consumer.max_bytes", &c.MaxBytes, 1, math.MaxInt32),
@@ -164,17 +172,29 @@ var knownKeys = sync.OnceValue(func() map[string]configKey {
 // maxKafkaTime is the longest time that Kafka's 32 bits of milliseconds hold.
 const maxKafkaTime = math.MaxInt32 * time.Millisecond
 
+// stringKey is for names: the white space around one is from the file or the
+// variable it was in, as is its line's end.
 func stringKey(name string, p *string, rule func(string) string) configKey {
 	return configKey{
 		name:  name,
 		get:   func() any { return *p },
-		parse: func(text string) string { *p = text; return rule(text) },
+		parse: func(text string) string { *p = strings.TrimSpace(text); return rule(*p) },
 	}
 }
 
-func secretKey(name string, p *string) configKey {
-	k := stringKey(name, p, anyString)
-	k.secret = true
+func secretKey(name string, p *Secret) configKey {
+	return configKey{
+		name:   name,
+		secret: true,
+		get:    func() any { return *p },
+		parse:  func(text string) string { *p = NewSecret(text); return passwordRule(text) },
+	}
+}
+
+// pathKey never shows what may be the content of a file in place of its path.
+func pathKey(name string, p *string) configKey {
+	k := stringKey(name, p, pathRule)
+	k.path = true
 	return k
 }
 
@@ -335,6 +355,8 @@ func settingText(v any) string {
 		return v
 	case []string:
 		return strings.Join(v, ",")
+	case Secret:
+		return v.Reveal()
 	case int:
 		return strconv.Itoa(v)
 	case float64:

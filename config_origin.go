@@ -25,7 +25,7 @@ type layer map[string]setting
 
 // origin is what a config remembers of how it was resolved.
 type origin struct {
-	settings layer             // what the winning layer gave
-	resolved map[string]string // what the field held then, to see later changes
+	settings layer             // what the winning layer gave, but of secrets only where from
+	resolved map[string]string // what the field held then (see configKey.kept), to see later changes
 	injected []Setting         // values that only code can give
 }

@@ -91,7 +91,11 @@ func (r *resolver) err() error { return joinConfig(r.problems) }
 func (r *resolver) origin(injected []Setting) *origin {
 	o := &origin{settings: r.settings, resolved: make(map[string]string, len(r.keys)), injected: injected}
 	for _, k := range r.keys {
-		o.resolved[k.name] = k.text()
+		o.resolved[k.name] = k.kept()
+		if given, ok := o.settings[k.name]; ok && k.secret {
+			given.text = "" // the field has it
+			o.settings[k.name] = given
+		}
 	}
 	return o
 }

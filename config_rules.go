@@ -4,20 +4,77 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
-func anyString(string) string { return "" }
-
-// kafkaString is what fits the protocol's 16 bits of length.
-func kafkaString(s string) string {
-	if len(s) > math.MaxInt16 || !utf8.ValidString(s) {
+// nameRule is of names that go over the wire or into a certificate's check: they
+// fit the protocol's 16 bits of length, and hold nothing that cannot be seen.
+func nameRule(s string) string {
+	switch {
+	case len(s) > math.MaxInt16 || !utf8.ValidString(s):
 		return "must be valid UTF-8 of at most 32767 bytes"
+	case strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return "must hold no control characters and nothing else that cannot be seen"
 	}
 	return ""
+}
+
+// passwordRule refuses what is hardly ever meant, as nothing may be taken off a
+// password in silence.
+func passwordRule(s string) string {
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return "must hold no control characters; the last one is often the line's end of the file it came from"
+	}
+	return ""
+}
+
+const (
+	maxPath = 4096
+	maxName = 255 // of one element of a path
+)
+
+// pathRule finds what was meant to be the content of a file.
+func pathRule(s string) string {
+	const remedy = ": put that into a file, and name the file; it is not shown here"
+	tooLong := func(element string) bool { return len(element) > maxName }
+	switch {
+	case strings.Contains(s, "-----"):
+		return "holds no path but key material" + remedy
+	case strings.ContainsFunc(s, unicode.IsControl):
+		return "holds no path but text of several lines, or control characters" + remedy
+	case len(s) > maxPath || slices.ContainsFunc(strings.FieldsFunc(s, isSeparator), tooLong):
+		return "holds no path but a text too long for one" + remedy
+	}
+	return ""
+}
+
+func isSeparator(r rune) bool { return r == '/' || r == '\\' }
+
+// fileEndings are those that a password hardly has.
+var fileEndings = []string{
+	".pem", ".crt", ".cer", ".cert", ".key", ".txt", ".yaml", ".yml", ".json", ".conf", ".cfg", ".p12", ".pass", ".password", ".secret",
+}
+
+// looksLikePath says whether a text may be shown that was given as a path: it
+// may be a password in the wrong place, or a key without its frame. So it must
+// have the ending of a file, or begin as a path and go on as one.
+func looksLikePath(s string) bool {
+	ordinary := func(r rune) bool {
+		return isSeparator(r) || unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune(" ._-~:@", r)
+	}
+	if pathRule(s) != "" || strings.ContainsFunc(s, func(r rune) bool { return !ordinary(r) }) {
+		return false
+	}
+	if slices.Contains(fileEndings, strings.ToLower(path.Ext(s))) {
+		return true
+	}
+	starts := []string{"/", "./", "../", "~/"}
+	return strings.Count(s, "/") > 1 && slices.ContainsFunc(starts, func(start string) bool { return strings.HasPrefix(s, start) })
 }
 
 // topicRule is the brokers' own rule for names. Empty means none.

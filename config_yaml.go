@@ -26,6 +26,10 @@ const configFileTimeout = 10 * time.Second
 
 // readConfigFile reads the user's file, whose name file holds.
 func readConfigFile(file setting) (layer, []error) {
+	shown := configKey{path: true}.mask(file.text)
+	if rule := pathRule(file.text); rule != "" {
+		return nil, []error{&ConfigError{Key: configFileKey, Source: file.source, Value: shown, Rule: rule}}
+	}
 	files := configFiles{{key: configFileKey, path: file.text}}
 	timeout := time.NewTimer(configFileTimeout)
 	defer timeout.Stop()
@@ -37,7 +41,7 @@ func readConfigFile(file setting) (layer, []error) {
 	}
 	if read.err != nil {
 		if problem, ok := errors.AsType[*ConfigError](read.err); ok {
-			problem.Source, problem.Value = file.source, configKey{}.mask(file.text)
+			problem.Source, problem.Value = file.source, shown
 		}
 		return nil, []error{read.err}
 	}

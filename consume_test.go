@@ -513,10 +513,10 @@ func TestD3_StopWaitsForHandlersAndCommitsThem(t *testing.T) {
 					}
 					j.add(m)
 					return nil
-				}, kafkax.WithBatchSize(5))
+				})
 			}
 			// Nothing but the last commit.
-			c := b.consumer(t, "g", kafkax.WithConsumerCommitInterval(time.Hour))
+			c := b.consumer(t, "g", kafkax.WithConsumerBatchSize(5), kafkax.WithConsumerCommitInterval(time.Hour))
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
 			result := make(chan error, 1)
@@ -649,7 +649,7 @@ func TestD3_HandlersAreCutOffWithACause(t *testing.T) {
 				b := startBroker(t, 1)
 				commits := watchCommits(b)
 				b.produce(t, numbered(1, 5)...)
-				c := b.consumer(t, "g", kafkax.WithConsumerShutdownTimeout(200*time.Millisecond))
+				c := b.consumer(t, "g", kafkax.WithConsumerBatchSize(1), kafkax.WithConsumerShutdownTimeout(200*time.Millisecond))
 				var dead, calls atomic.Int64
 				started, causes := make(chan struct{}, 10), make(chan error, 10)
 				ctx, cancel := context.WithCancel(context.Background())
@@ -664,7 +664,7 @@ func TestD3_HandlersAreCutOffWithACause(t *testing.T) {
 						<-ctx.Done()
 						causes <- context.Cause(ctx)
 						return ctx.Err()
-					}, kafkax.WithBatchSize(1), kafkax.WithRetry(kafkax.RetryConfig{MaxAttempts: 1}),
+					}, kafkax.WithRetry(kafkax.RetryConfig{MaxAttempts: 1}),
 						kafkax.WithDLQWriter(dlqFunc(func(context.Context, ...kafka.Message) error { dead.Add(1); return nil })))
 				}()
 				received(t, "the handler", started)
@@ -799,7 +799,7 @@ func TestD6_PanicIsAnErrorWithItsStack(t *testing.T) {
 			t.Parallel()
 			b := startBroker(t, 1)
 			b.produce(t, numbered(1, 2)...)
-			c := b.consumer(t, "g")
+			c := b.consumer(t, "g", kafkax.WithConsumerBatchSize(1))
 			var calls atomic.Int64
 			panics := func(_ context.Context, m kafka.Message) error { //nolint:unparam // a Handler
 				if m.Offset == 1 {
@@ -808,7 +808,7 @@ func TestD6_PanicIsAnErrorWithItsStack(t *testing.T) {
 				}
 				return nil
 			}
-			err := loop.run(c, testContext(t), panics, kafkax.WithOnFailure(kafkax.FailStop), kafkax.WithBatchSize(1))
+			err := loop.run(c, testContext(t), panics, kafkax.WithOnFailure(kafkax.FailStop))
 			var he *kafkax.HandlerError
 			var pe *kafkax.PanicError
 			if !errors.As(err, &he) || !errors.As(err, &pe) || !errors.Is(err, errBoom) {
@@ -948,7 +948,7 @@ func TestD7_StopDuringAHandlerIsNoFailure(t *testing.T) {
 				b := startBroker(t, 1)
 				commits := watchCommits(b)
 				b.produce(t, numbered(1, 3)...)
-				c := b.consumer(t, "g", kafkax.WithConsumerShutdownTimeout(100*time.Millisecond))
+				c := b.consumer(t, "g", kafkax.WithConsumerBatchSize(1), kafkax.WithConsumerShutdownTimeout(100*time.Millisecond))
 				var dead, told, calls atomic.Int64
 				started := make(chan struct{}, 10)
 				stop := run(t, func(loopCtx context.Context) error {
@@ -956,7 +956,7 @@ func TestD7_StopDuringAHandlerIsNoFailure(t *testing.T) {
 						calls.Add(1)
 						started <- struct{}{}
 						return tt.err(ctx, loopCtx)
-					}, kafkax.WithRetry(kafkax.RetryConfig{MaxAttempts: 1}), kafkax.WithBatchSize(1),
+					}, kafkax.WithRetry(kafkax.RetryConfig{MaxAttempts: 1}),
 						kafkax.WithDLQWriter(dlqFunc(func(context.Context, ...kafka.Message) error { dead.Add(1); return nil })),
 						kafkax.WithOnError(func(context.Context, kafka.Message, error) { told.Add(1) }))
 				})

@@ -78,15 +78,19 @@ func (c *Consumer) Config() ConsumerConfig {
 	return c.cfg.clone()
 }
 
-// Format prints what the consumer reads. Without it, fmt would walk into the
-// configuration and print its secrets.
-func (c *Consumer) Format(f fmt.State, _ rune) {
-	if c == nil {
-		_, _ = io.WriteString(f, "kafkax.Consumer(nil)")
-		return
+// String says what the consumer reads.
+func (c *Consumer) String() string {
+	switch {
+	case c == nil:
+		return "kafkax.Consumer(nil)"
+	case c.cfg.GroupID == "":
+		return fmt.Sprintf("kafkax.Consumer(topic %s, partition %d)", c.cfg.Topic, c.cfg.Partition)
 	}
-	_, _ = fmt.Fprintf(f, "kafkax.Consumer(topic %s, group %q)", c.cfg.Topic, c.cfg.GroupID)
+	return fmt.Sprintf("kafkax.Consumer(topic %s, group %q)", c.cfg.Topic, c.cfg.GroupID)
 }
+
+// Format prints String for every verb, where fmt would print every field.
+func (c *Consumer) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
 
 // SetLogger replaces both loggers, also while the consumer runs. Nil stands for
 // the default: no progress, and errors to slog's default logger.

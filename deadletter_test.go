@@ -483,7 +483,7 @@ func TestDeadLetterProducerConfig(t *testing.T) {
 	t.Parallel()
 	conn := ConnectionConfig{
 		Brokers: []string{"b:9092"}, ClientID: "billing", DialTimeout: 3 * time.Second,
-		SASL: SASLConfig{Mechanism: SASLPlain, Username: "u", Password: "p"},
+		SASL: SASLConfig{Mechanism: SASLPlain, Username: "u", Password: NewSecret("p")},
 		TLS:  TLSConfig{Enabled: true, CAFile: "ca.pem"},
 	}
 	got := deadLetterProducerConfig(conn)

@@ -25,7 +25,7 @@ func TestSecurity_HintsKnowWhatIsConfigured(t *testing.T) {
 		none     = ConnectionConfig{}
 		onlyTLS  = ConnectionConfig{TLS: TLSConfig{Enabled: true}}
 		full     = ConnectionConfig{TLS: TLSConfig{Enabled: true, CAFile: "ca", CertFile: "cert", KeyFile: "key", ServerName: "kafka"}}
-		password = ConnectionConfig{SASL: SASLConfig{Mechanism: SASLPlain, Username: "alice", Password: "right"}}
+		password = ConnectionConfig{SASL: SASLConfig{Mechanism: SASLPlain, Username: "alice", Password: NewSecret("right")}}
 		file     = ConnectionConfig{SASL: SASLConfig{Mechanism: SASLPlain, Username: "alice", PasswordFile: "file"}}
 		injected = ConnectionConfig{
 			tlsConfig: &tls.Config{Certificates: []tls.Certificate{{}}, RootCAs: x509.NewCertPool(), ServerName: "kafka"},

@@ -18,7 +18,7 @@ func TestSecurity_RealKafka(t *testing.T) {
 	trust := TLSConfig{Enabled: true, CAFile: cluster.CAFile}
 	withCert := TLSConfig{Enabled: true, CAFile: cluster.CAFile, CertFile: cluster.CertFile, KeyFile: cluster.KeyFile}
 	user := func(m SASLMechanism, password string) SASLConfig {
-		return SASLConfig{Mechanism: m, Username: kafkatest.User, Password: password}
+		return SASLConfig{Mechanism: m, Username: kafkatest.User, Password: NewSecret(password)}
 	}
 	right, wrong := kafkatest.Password, "open sesame"
 

@@ -45,7 +45,7 @@ func TestD13_SCRAMIterationsAreBounded(t *testing.T) {
 				var log logBuffer
 				address := scramPeer(t, iterations, "")
 				d := newTestDialer(t, ConnectionConfig{
-					Brokers: []string{address}, SASL: SASLConfig{Mechanism: mechanism, Username: "alice", Password: "right"},
+					Brokers: []string{address}, SASL: SASLConfig{Mechanism: mechanism, Username: "alice", Password: NewSecret("right")},
 				}, log.loggers())
 				for _, path := range dialPaths {
 					err := path.try(testContext(t), d)
@@ -69,7 +69,7 @@ func TestSecurity_SCRAMMessagesThatAreNone(t *testing.T) {
 		t.Run(iterations, func(t *testing.T) {
 			t.Parallel()
 			cfg := ConnectionConfig{
-				Brokers: []string{scramPeer(t, iterations, "")}, SASL: SASLConfig{Mechanism: SASLScramSHA256, Username: "alice", Password: "right"},
+				Brokers: []string{scramPeer(t, iterations, "")}, SASL: SASLConfig{Mechanism: SASLScramSHA256, Username: "alice", Password: NewSecret("right")},
 			}
 			eachPath(t, cfg, func(t *testing.T, err error) {
 				var connect *ConnectError
@@ -93,7 +93,7 @@ func TestSecurity_SCRAMBrokerMustProveItself(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg := ConnectionConfig{
-				Brokers: []string{scramPeer(t, "4096", final)}, SASL: SASLConfig{Mechanism: SASLScramSHA512, Username: "alice", Password: "right"},
+				Brokers: []string{scramPeer(t, "4096", final)}, SASL: SASLConfig{Mechanism: SASLScramSHA512, Username: "alice", Password: NewSecret("right")},
 			}
 			eachPath(t, cfg, func(t *testing.T, err error) {
 				var connect *ConnectError
@@ -107,7 +107,7 @@ func TestSecurity_SCRAMBrokerMustProveItself(t *testing.T) {
 
 func TestSCRAM_ComputesNothingForNobody(t *testing.T) {
 	t.Parallel()
-	m, err := SASLConfig{Mechanism: SASLScramSHA256, Username: "alice", Password: "right"}.parse(nil)
+	m, err := SASLConfig{Mechanism: SASLScramSHA256, Username: "alice", Password: NewSecret("right")}.parse(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -258,7 +258,7 @@ func newSASLMaterial(ctx context.Context, cfg ConnectionConfig, log *loggers) (*
 }
 
 func (c SASLConfig) parse(contents map[string][]byte) (sasl.Mechanism, error) {
-	key, password := keyPassword, c.Password
+	key, password := keyPassword, c.Password.Reveal()
 	if c.PasswordFile != "" {
 		// Editors and shells end a file with a newline; a password has none.
 		key, password = keyPasswordFile, string(contents[keyPasswordFile])
@@ -272,8 +272,10 @@ func (c SASLConfig) parse(contents map[string][]byte) (sasl.Mechanism, error) {
 	if c.Username == "" || strings.Contains(c.Username, "\x00") {
 		bad("sasl.username", "must be set, without NUL")
 	}
-	if password == "" || strings.Contains(password, "\x00") {
-		bad(key, "must hold a password, without NUL")
+	if rule := passwordRule(password); rule != "" {
+		bad(key, rule)
+	} else if password == "" {
+		bad(key, "must hold a password")
 	}
 
 	var mechanism sasl.Mechanism
@@ -288,9 +290,12 @@ func (c SASLConfig) parse(contents map[string][]byte) (sasl.Mechanism, error) {
 	default:
 		bad("sasl.mechanism", fmt.Sprintf("must be %s, %s or %s", SASLPlain, SASLScramSHA256, SASLScramSHA512))
 	}
-	if err != nil {
+	if err != nil && passwordRule(password) == "" {
 		// The cause is left out: it may quote what it rejects.
 		bad(key, "user name and password must be valid for SCRAM (SASLprep, RFC 4013)")
 	}
-	return mechanism, errors.Join(problems...)
+	if len(problems) > 0 {
+		return nil, errors.Join(problems...)
+	}
+	return hideMechanism(mechanism), nil
 }

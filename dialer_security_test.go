@@ -158,7 +158,7 @@ func TestSecurity_Matrix(t *testing.T) {
 		kfake.Superuser("SCRAM-SHA-512", "alice", "right"),
 	}
 	user := func(m SASLMechanism, name, password string) SASLConfig {
-		return SASLConfig{Mechanism: m, Username: name, Password: password}
+		return SASLConfig{Mechanism: m, Username: name, Password: NewSecret(password)}
 	}
 
 	tests := []struct {
@@ -517,8 +517,8 @@ func TestSecurity_PasswordFileIsReadForEachAuthentication(t *testing.T) {
 		{"first\n", "first"},
 		{"second", "second"},
 		{" third \r\n", " third "},
-		{"fourth\n\n", "fourth\n"}, // one newline is the editor's, two are not
-		{"", "fourth\n"},           // the last good one
+		{"fourth\n\n", " third "}, // one newline is the editor's, two are a mistake: the last good one
+		{"", " third "},
 	} {
 		writeTestFile(t, file, []byte(step.content))
 		c, err := d.dial(testContext(t), "tcp", address)
@@ -530,7 +530,7 @@ func TestSecurity_PasswordFileIsReadForEachAuthentication(t *testing.T) {
 			t.Errorf("%q: got %q", step.content, auth)
 		}
 	}
-	if lines := log.all(); len(lines) != 1 || !strings.Contains(lines[0], keyPasswordFile) {
+	if lines := log.all(); len(lines) != 2 || !strings.Contains(lines[0], keyPasswordFile) || !strings.Contains(lines[1], keyPasswordFile) {
 		t.Errorf("got %q", lines)
 	}
 }
@@ -543,7 +543,7 @@ func TestC1_SecurityProblemsAreConfigErrors(t *testing.T) {
 	garbage := writeTestFile(t, filepath.Join(t.TempDir(), "garbage"), []byte("s3cret garbage"))
 	empty := writeTestFile(t, filepath.Join(t.TempDir(), "empty"), []byte("\n"))
 	scramUser := func(password string) SASLConfig {
-		return SASLConfig{Mechanism: SASLScramSHA256, Username: "alice", Password: password}
+		return SASLConfig{Mechanism: SASLScramSHA256, Username: "alice", Password: NewSecret(password)}
 	}
 
 	tests := []struct {
@@ -558,7 +558,7 @@ func TestC1_SecurityProblemsAreConfigErrors(t *testing.T) {
 		{"key alone", ConnectionConfig{TLS: TLSConfig{Enabled: true, KeyFile: keyFile}}, []string{"tls.key_file"}},
 		{"pair garbage", ConnectionConfig{TLS: TLSConfig{Enabled: true, CertFile: certFile, KeyFile: garbage}}, []string{"tls.cert_file"}},
 		{"pair of two", ConnectionConfig{TLS: TLSConfig{Enabled: true, CertFile: certFile, KeyFile: otherKeyFile}}, []string{"tls.cert_file"}},
-		{"mechanism", ConnectionConfig{SASL: SASLConfig{Mechanism: "KERBEROS", Username: "alice", Password: "s3cret"}}, []string{"sasl.mechanism"}},
+		{"mechanism", ConnectionConfig{SASL: SASLConfig{Mechanism: "KERBEROS", Username: "alice", Password: NewSecret("s3cret")}}, []string{"sasl.mechanism"}},
 		{"no credentials", ConnectionConfig{SASL: SASLConfig{Mechanism: SASLPlain}}, []string{"sasl.username", "sasl.password"}},
 		{"nul", ConnectionConfig{SASL: plainUser("s3cret\x00")}, []string{"sasl.password"}},
 		{"saslprep", ConnectionConfig{SASL: scramUser("s3cret\u0007")}, []string{"sasl.password"}},

@@ -282,7 +282,7 @@ func (l *logBuffer) all() []string {
 }
 
 func plainUser(password string) SASLConfig {
-	return SASLConfig{Mechanism: SASLPlain, Username: "alice", Password: password}
+	return SASLConfig{Mechanism: SASLPlain, Username: "alice", Password: NewSecret(password)}
 }
 
 func TestD13_HandshakeWithSilentPeerEnds(t *testing.T) {

@@ -147,18 +147,18 @@ func (e *ConfigError) Error() string {
 // configPrefix says whose configuration an error is about.
 const configPrefix = "kafkax: "
 
-// configProblems is every problem of a configuration, one a line.
-type configProblems []error
+// invalidConfigErrors is every problem of a configuration, one a line.
+type invalidConfigErrors []error
 
 // joinConfig is nil if there is no problem.
 func joinConfig(problems []error) error {
 	if len(problems) == 0 {
 		return nil
 	}
-	return configProblems(problems)
+	return invalidConfigErrors(problems)
 }
 
-func (e configProblems) Error() string {
+func (e invalidConfigErrors) Error() string {
 	lines := make([]string, len(e))
 	for i, err := range e {
 		lines[i] = strings.TrimPrefix(err.Error(), configPrefix)
@@ -166,7 +166,7 @@ func (e configProblems) Error() string {
 	return configPrefix + strings.Join(lines, "\n")
 }
 
-func (e configProblems) Unwrap() []error { return e }
+func (e invalidConfigErrors) Unwrap() []error { return e }
 
 // Is makes every ConfigError match [ErrInvalidConfig].
 func (e *ConfigError) Is(target error) bool { return target == ErrInvalidConfig }

@@ -54,8 +54,9 @@ func NewMultiTopicConsumer(topics []string, opts ...ConsumerOption) (*MultiTopic
 		topics = []string{""} // the rest is judged all the same
 	}
 	for i, topic := range topics {
-		if slices.Contains(topics[:i], topic) {
-			problems.add(&ConfigError{Key: keyTopics, Value: topic, Rule: "is given twice"})
+		same := func(other string) bool { return strings.TrimSpace(other) == strings.TrimSpace(topic) }
+		if slices.ContainsFunc(topics[:i], same) {
+			problems.add(&ConfigError{Key: keyTopics, Value: configKey{}.mask(topic), Rule: "is given twice"})
 			continue
 		}
 		c, err := NewConsumer(append(slices.Clip(opts), consumerSetting("consumer.topic", "NewMultiTopicConsumer", topic))...)
@@ -109,19 +110,21 @@ func (m *MultiTopicConsumer) all() []*Consumer {
 	return m.consumers
 }
 
-// Format prints what is read.
-func (m *MultiTopicConsumer) Format(f fmt.State, _ rune) {
+// String says what is read.
+func (m *MultiTopicConsumer) String() string {
 	consumers := m.all()
 	if len(consumers) == 0 {
-		_, _ = io.WriteString(f, "kafkax.MultiTopicConsumer(closed)")
-		return
+		return "kafkax.MultiTopicConsumer(closed)"
 	}
 	topics := make([]string, len(consumers))
 	for i, c := range consumers {
 		topics[i] = c.cfg.Topic
 	}
-	_, _ = fmt.Fprintf(f, "kafkax.MultiTopicConsumer(topics %s, group %q)", strings.Join(topics, " "), consumers[0].cfg.GroupID)
+	return fmt.Sprintf("kafkax.MultiTopicConsumer(topics %s, group %q)", strings.Join(topics, " "), consumers[0].cfg.GroupID)
 }
+
+// Format prints String for every verb, where fmt would print every field.
+func (m *MultiTopicConsumer) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, m.String()) }
 
 // Consumer returns the consumer of one topic: for its lag, its statistics, or
 // to move its offset. It is nil for a topic that is not among those given to
@@ -220,7 +223,7 @@ func (m *MultiTopicConsumer) Config() ConsumerConfig {
 // The error matches [ErrBusy] if a loop runs already, here or on the Consumer
 // of a topic, and [ErrClosed] after a stop.
 func (m *MultiTopicConsumer) Consume(ctx context.Context, handlers map[string]Handler, opts ...ConsumeOption) error {
-	return consumeTopics(ctx, m, handlers, opts, func(ctx context.Context, c *Consumer, h Handler, start *startPlace) error {
+	return consumeTopics(ctx, m, handlers, loopConsume, opts, func(ctx context.Context, c *Consumer, h Handler, start *startPlace) error {
 		return c.consume(ctx, h, nil, false, start, opts)
 	})
 }
@@ -229,7 +232,7 @@ func (m *MultiTopicConsumer) Consume(ctx context.Context, handlers map[string]Ha
 // [Consumer.ConsumeWithManualCommit] for every topic. A message that fails for
 // good stops all topics; nothing of its partition from it on is committed.
 func (m *MultiTopicConsumer) ConsumeWithManualCommit(ctx context.Context, handlers map[string]Handler, opts ...ConsumeOption) error {
-	return consumeTopics(ctx, m, handlers, opts, func(ctx context.Context, c *Consumer, h Handler, start *startPlace) error {
+	return consumeTopics(ctx, m, handlers, loopManual, opts, func(ctx context.Context, c *Consumer, h Handler, start *startPlace) error {
 		return c.consume(ctx, h, nil, true, start, opts)
 	})
 }
@@ -239,7 +242,7 @@ func (m *MultiTopicConsumer) ConsumeWithManualCommit(ctx context.Context, handle
 // handled at the same time. A message that fails for good stops all topics;
 // nothing of its partition from it on is committed.
 func (m *MultiTopicConsumer) ConsumeBatch(ctx context.Context, handlers map[string]BatchHandler, opts ...ConsumeOption) error {
-	return consumeTopics(ctx, m, handlers, opts, func(ctx context.Context, c *Consumer, h BatchHandler, start *startPlace) error {
+	return consumeTopics(ctx, m, handlers, loopBatch, opts, func(ctx context.Context, c *Consumer, h BatchHandler, start *startPlace) error {
 		return c.consume(ctx, nil, h, true, start, opts)
 	})
 }
@@ -247,7 +250,7 @@ func (m *MultiTopicConsumer) ConsumeBatch(ctx context.Context, handlers map[stri
 // consumeTopics runs a loop for each topic, and stops all when one ends with an
 // error.
 func consumeTopics[H Handler | BatchHandler](
-	ctx context.Context, m *MultiTopicConsumer, handlers map[string]H, opts []ConsumeOption,
+	ctx context.Context, m *MultiTopicConsumer, handlers map[string]H, loop string, opts []ConsumeOption,
 	run func(context.Context, *Consumer, H, *startPlace) error,
 ) error {
 	switch {
@@ -256,7 +259,7 @@ func consumeTopics[H Handler | BatchHandler](
 	case m.IsShutdown():
 		return ErrClosed
 	}
-	if err := checkTopics(m, handlers, opts); err != nil {
+	if err := checkTopics(m, handlers, loop, opts); err != nil {
 		return err
 	}
 	if !m.running.CompareAndSwap(false, true) {
@@ -285,24 +288,24 @@ func consumeTopics[H Handler | BatchHandler](
 
 // checkTopics judges what a loop was given, for all topics, before any of them
 // begins.
-func checkTopics[H Handler | BatchHandler](m *MultiTopicConsumer, handlers map[string]H, opts []ConsumeOption) error {
+func checkTopics[H Handler | BatchHandler](m *MultiTopicConsumer, handlers map[string]H, loop string, opts []ConsumeOption) error {
 	var problems problems
 	for _, c := range m.consumers {
 		topic := c.cfg.Topic
 		switch h, ok := handlers[topic]; {
 		case !ok:
-			problems.add(&ConfigError{Key: keyHandlers, Value: topic, Rule: "the topic has no handler"})
+			problems.add(&ConfigError{Key: keyHandlers, Value: configKey{}.mask(topic), Rule: "the topic has no handler"})
 		case h == nil:
-			problems.add(&ConfigError{Key: keyHandlers, Value: topic, Rule: "the handler is nil"})
+			problems.add(&ConfigError{Key: keyHandlers, Value: configKey{}.mask(topic), Rule: "the handler is nil"})
 		}
-		_, err := resolveConsume(c.cfg, opts)
+		_, err := resolveConsume(c.cfg, loop, opts)
 		for _, problem := range unjoin(err) {
 			problems.add(problem)
 		}
 	}
 	for _, topic := range slices.Sorted(maps.Keys(handlers)) {
 		if m.Consumer(topic) == nil {
-			problems.add(&ConfigError{Key: keyHandlers, Value: topic, Rule: "is not one of the consumer's topics"})
+			problems.add(&ConfigError{Key: keyHandlers, Value: configKey{}.mask(topic), Rule: "is not one of the consumer's topics"})
 		}
 	}
 	return joinConfig(problems)

@@ -71,6 +71,9 @@ func (d *draft) start(keys []configKey, o *origin, changed string) {
 		if source := o.source(k); source != setInCode {
 			given = o.settings[k.name]
 			given.source = source
+			if k.secret {
+				given.text = k.text()
+			}
 		}
 		d.settings[k.name] = given
 	}

@@ -22,8 +22,8 @@ func WithConsumerBrokers(brokers ...string) ConsumerOption {
 // WithConsumerClientID sets the name that the brokers' logs, metrics and
 // quotas know this client by.
 //
-// Default "kafkax"; more than 32767 bytes are an error matching
-// [ErrInvalidConfig]. Kafka: client.id.
+// Default "kafkax"; more than 32767 bytes, or control characters inside, are an
+// error matching [ErrInvalidConfig]. Kafka: client.id.
 // Env: KAFKAX_CLIENT_ID or, for consumers alone, KAFKAX_CONSUMER_CLIENT_ID; a
 // name such as "billing".
 func WithConsumerClientID(id string) ConsumerOption {
@@ -87,11 +87,11 @@ func WithConsumerSASLUsername(username string) ConsumerOption {
 	return consumerSetting("sasl.username", "WithConsumerSASLUsername", username)
 }
 
-// WithConsumerSASLPassword sets the password to log in with. It is masked
-// wherever a configuration or an error is printed.
+// WithConsumerSASLPassword sets the password to log in with. It becomes a
+// [Secret], which nothing prints.
 //
-// Default none. Without a mechanism, or together with a password file, it is
-// an error matching [ErrInvalidConfig]. Kafka: sasl.jaas.config, password.
+// Default none. Without a mechanism, together with a password file, or with
+// control characters in it, it is an error matching [ErrInvalidConfig]. Kafka: sasl.jaas.config, password.
 // Env: KAFKAX_SASL_PASSWORD or, for consumers alone,
 // KAFKAX_CONSUMER_SASL_PASSWORD; a password.
 func WithConsumerSASLPassword(password string) ConsumerOption {
@@ -530,7 +530,7 @@ func WithConsumerConfigFile(path string) ConsumerOption {
 func WithConsumerSASL(mechanism sasl.Mechanism) ConsumerOption {
 	return func(d *consumerDraft) {
 		if d.accept("sasl", "WithConsumerSASL", mechanism) {
-			d.cfg.mechanism = mechanism
+			d.cfg.mechanism = hideMechanism(mechanism)
 		}
 	}
 }

@@ -22,8 +22,8 @@ func WithProducerBrokers(brokers ...string) ProducerOption {
 // WithProducerClientID sets the name that the brokers' logs, metrics and
 // quotas know this client by.
 //
-// Default "kafkax"; more than 32767 bytes are an error matching
-// [ErrInvalidConfig]. Kafka: client.id.
+// Default "kafkax"; more than 32767 bytes, or control characters inside, are an
+// error matching [ErrInvalidConfig]. Kafka: client.id.
 // Env: KAFKAX_CLIENT_ID or, for producers alone, KAFKAX_PRODUCER_CLIENT_ID; a
 // name such as "billing".
 func WithProducerClientID(id string) ProducerOption {
@@ -87,11 +87,11 @@ func WithProducerSASLUsername(username string) ProducerOption {
 	return producerSetting("sasl.username", "WithProducerSASLUsername", username)
 }
 
-// WithProducerSASLPassword sets the password to log in with. It is masked
-// wherever a configuration or an error is printed.
+// WithProducerSASLPassword sets the password to log in with. It becomes a
+// [Secret], which nothing prints.
 //
-// Default none. Without a mechanism, or together with a password file, it is
-// an error matching [ErrInvalidConfig]. Kafka: sasl.jaas.config, password.
+// Default none. Without a mechanism, together with a password file, or with
+// control characters in it, it is an error matching [ErrInvalidConfig]. Kafka: sasl.jaas.config, password.
 // Env: KAFKAX_SASL_PASSWORD or, for producers alone,
 // KAFKAX_PRODUCER_SASL_PASSWORD; a password.
 func WithProducerSASLPassword(password string) ProducerOption {
@@ -397,7 +397,7 @@ func WithProducerConfigFile(path string) ProducerOption {
 func WithProducerSASL(mechanism sasl.Mechanism) ProducerOption {
 	return func(d *producerDraft) {
 		if d.accept("sasl", "WithProducerSASL", mechanism) {
-			d.cfg.mechanism = mechanism
+			d.cfg.mechanism = hideMechanism(mechanism)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"sync"
 
 	"github.com/bi-common/kafkax/internal/budget"
@@ -267,6 +268,17 @@ func (p *Producer) countFailed(n int) {
 		p.stats.failed.Add(int64(n))
 	}
 }
+
+// String says where the producer sends.
+func (p *Producer) String() string {
+	if !p.made() {
+		return "kafkax.Producer(closed)"
+	}
+	return fmt.Sprintf("kafkax.Producer(topic %q, client %q)", p.cfg.Topic, p.cfg.ClientID)
+}
+
+// Format prints String for every verb, where fmt would print every field.
+func (p *Producer) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, p.String()) }
 
 // Config returns a copy of the configuration in force.
 func (p *Producer) Config() ProducerConfig {

@@ -136,8 +136,11 @@ func kindName(f protoreflect.FieldDescriptor) string {
 }
 
 func protoKind(value any) string {
-	if _, ok := value.(time.Duration); ok {
+	switch value.(type) {
+	case time.Duration:
 		return "duration"
+	case kafkax.Secret:
+		return "string"
 	}
 	switch v := reflect.ValueOf(value); {
 	case v.Kind() == reflect.Slice:

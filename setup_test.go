@@ -156,7 +156,7 @@ func TestC3_ProtoPassword(t *testing.T) {
 	}
 	cfg.Sasl.Mechanism, cfg.Sasl.Username, cfg.Sasl.PasswordFile = kafkaxpb.SASLMechanism_SASL_MECHANISM_PLAIN, new("alice"), nil
 	r := kafkax.ResolveProducer(minimal, kafkax.ProducerOptionsFromProto(cfg)...)
-	if text := fmt.Sprintf("%v %s", r.Config, r.Config.Explain()); r.Err != nil || r.Config.SASL.Password != secret || strings.Contains(text, secret) {
+	if text := fmt.Sprintf("%v %s", r.Config, r.Config.Explain()); r.Err != nil || r.Config.SASL.Password.Reveal() != secret || strings.Contains(text, secret) {
 		t.Errorf("%v %s", r.Err, text)
 	}
 }

@@ -68,7 +68,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	}
 	defer stopBroker()
 	if *wrong {
-		cfg.SASL.Password, cfg.SASL.PasswordFile = "wrong", ""
+		cfg.SASL.Password, cfg.SASL.PasswordFile = kafkax.NewSecret("wrong"), ""
 	}
 
 	consumer, err := kafkax.NewConsumer(kafkax.WithConsumerConfig(cfg))
