@@ -50,7 +50,7 @@ func resolve[C any, P sideConfig[C], O ~func(*draftOf[C])](s surroundings, opts 
 
 // resolveConsume applies a loop's options to a copy of its consumer's
 // configuration.
-func resolveConsume(base ConsumerConfig, opts []ConsumeOption) (consumeConfig, error) {
+func resolveConsume(base ConsumerConfig, loop string, opts []ConsumeOption) (consumeConfig, error) {
 	d := consumeDraft{cfg: consumeConfig{ConsumerConfig: base.clone()}}
 	d.start(base.keys(), base.origin, setInCode)
 	apply(&d, opts)
@@ -60,6 +60,7 @@ func resolveConsume(base ConsumerConfig, opts []ConsumeOption) (consumeConfig, e
 	r.parse()
 	cfg.check(r)
 	cfg.require(r)
+	checkLoop(r, loop)
 	if err := r.err(); err != nil {
 		return consumeConfig{}, err
 	}

@@ -76,7 +76,7 @@ func (c *Consumer) consume(ctx context.Context, h Handler, bh BatchHandler, manu
 	if c.IsShutdown() {
 		return ErrClosed
 	}
-	cfg, err := resolveConsume(c.cfg, opts)
+	cfg, err := resolveConsume(c.cfg, loopName(bh != nil, manual), opts)
 	if err != nil {
 		return err
 	}

@@ -513,10 +513,10 @@ func TestD3_StopWaitsForHandlersAndCommitsThem(t *testing.T) {
 					}
 					j.add(m)
 					return nil
-				}, kafkax.WithBatchSize(5))
+				})
 			}
 			// Nothing but the last commit.
-			c := b.consumer(t, "g", kafkax.WithConsumerCommitInterval(time.Hour))
+			c := b.consumer(t, "g", kafkax.WithConsumerCommitInterval(time.Hour), kafkax.WithConsumerBatchSize(5))
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
 			result := make(chan error, 1)
@@ -649,7 +649,7 @@ func TestD3_HandlersAreCutOffWithACause(t *testing.T) {
 				b := startBroker(t, 1)
 				commits := watchCommits(b)
 				b.produce(t, numbered(1, 5)...)
-				c := b.consumer(t, "g", kafkax.WithConsumerShutdownTimeout(200*time.Millisecond))
+				c := b.consumer(t, "g", kafkax.WithConsumerShutdownTimeout(200*time.Millisecond), kafkax.WithConsumerBatchSize(1))
 				var dead, calls atomic.Int64
 				started, causes := make(chan struct{}, 10), make(chan error, 10)
 				ctx, cancel := context.WithCancel(context.Background())
@@ -664,7 +664,7 @@ func TestD3_HandlersAreCutOffWithACause(t *testing.T) {
 						<-ctx.Done()
 						causes <- context.Cause(ctx)
 						return ctx.Err()
-					}, kafkax.WithBatchSize(1), kafkax.WithRetry(kafkax.RetryConfig{MaxAttempts: 1}),
+					}, kafkax.WithRetry(kafkax.RetryConfig{MaxAttempts: 1}),
 						kafkax.WithDLQWriter(dlqFunc(func(context.Context, ...kafka.Message) error { dead.Add(1); return nil })))
 				}()
 				received(t, "the handler", started)
@@ -799,7 +799,7 @@ func TestD6_PanicIsAnErrorWithItsStack(t *testing.T) {
 			t.Parallel()
 			b := startBroker(t, 1)
 			b.produce(t, numbered(1, 2)...)
-			c := b.consumer(t, "g")
+			c := b.consumer(t, "g", kafkax.WithConsumerBatchSize(1))
 			var calls atomic.Int64
 			panics := func(_ context.Context, m kafka.Message) error { //nolint:unparam // a Handler
 				if m.Offset == 1 {
@@ -808,7 +808,7 @@ func TestD6_PanicIsAnErrorWithItsStack(t *testing.T) {
 				}
 				return nil
 			}
-			err := loop.run(c, testContext(t), panics, kafkax.WithOnFailure(kafkax.FailStop), kafkax.WithBatchSize(1))
+			err := loop.run(c, testContext(t), panics, kafkax.WithOnFailure(kafkax.FailStop))
 			var he *kafkax.HandlerError
 			var pe *kafkax.PanicError
 			if !errors.As(err, &he) || !errors.As(err, &pe) || !errors.Is(err, errBoom) {
@@ -842,9 +842,9 @@ func TestD6_PanicIsAnErrorWithItsStack(t *testing.T) {
 // t.FailNow in a handler does this.
 func TestD6_GoexitInAHandlerEndsTheLoop(t *testing.T) {
 	t.Parallel()
-	opts := map[string][]kafkax.ConsumeOption{
+	opts := map[string][]kafkax.ConsumerOption{
 		"one":     nil,
-		"several": {kafkax.WithConcurrency(3), kafkax.WithOrdering(kafkax.OrderKey)},
+		"several": {kafkax.WithConsumerConcurrency(3), kafkax.WithConsumerOrdering(kafkax.OrderKey)},
 	}
 	for _, loop := range allLoops {
 		for name, opts := range opts {
@@ -852,13 +852,13 @@ func TestD6_GoexitInAHandlerEndsTheLoop(t *testing.T) {
 				t.Parallel()
 				b := startBroker(t, 2)
 				b.produce(t, numbered(2, 30)...)
-				c := b.consumer(t, "g")
+				c := b.consumer(t, "g", opts...)
 				err := loop.run(c, testContext(t), func(_ context.Context, m kafka.Message) error {
 					if m.Partition == 0 && m.Offset == 5 {
 						runtime.Goexit()
 					}
 					return nil
-				}, opts...)
+				})
 				if err == nil || !strings.Contains(err.Error(), "Goexit") {
 					t.Errorf("the loop returned %v", err)
 				}
@@ -948,7 +948,7 @@ func TestD7_StopDuringAHandlerIsNoFailure(t *testing.T) {
 				b := startBroker(t, 1)
 				commits := watchCommits(b)
 				b.produce(t, numbered(1, 3)...)
-				c := b.consumer(t, "g", kafkax.WithConsumerShutdownTimeout(100*time.Millisecond))
+				c := b.consumer(t, "g", kafkax.WithConsumerShutdownTimeout(100*time.Millisecond), kafkax.WithConsumerBatchSize(1))
 				var dead, told, calls atomic.Int64
 				started := make(chan struct{}, 10)
 				stop := run(t, func(loopCtx context.Context) error {
@@ -956,7 +956,7 @@ func TestD7_StopDuringAHandlerIsNoFailure(t *testing.T) {
 						calls.Add(1)
 						started <- struct{}{}
 						return tt.err(ctx, loopCtx)
-					}, kafkax.WithRetry(kafkax.RetryConfig{MaxAttempts: 1}), kafkax.WithBatchSize(1),
+					}, kafkax.WithRetry(kafkax.RetryConfig{MaxAttempts: 1}),
 						kafkax.WithDLQWriter(dlqFunc(func(context.Context, ...kafka.Message) error { dead.Add(1); return nil })),
 						kafkax.WithOnError(func(context.Context, kafka.Message, error) { told.Add(1) }))
 				})

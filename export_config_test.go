@@ -40,7 +40,12 @@ func testSurroundings(environ []string, warnings *[]string) surroundings {
 // ResolveConsume gives back what of a loop's configuration is not in the
 // ConsumerConfig as well.
 func ResolveConsume(base ConsumerConfig, opts ...ConsumeOption) (cfg ConsumerConfig, hasWriter, hasOnError bool, err error) {
-	c, err := resolveConsume(base, opts)
+	return ResolveLoop("Consume", base, opts...)
+}
+
+// ResolveLoop is ResolveConsume of the loop with that name.
+func ResolveLoop(loop string, base ConsumerConfig, opts ...ConsumeOption) (cfg ConsumerConfig, hasWriter, hasOnError bool, err error) {
+	c, err := resolveConsume(base, loop, opts)
 	return c.ConsumerConfig, c.dlqWriter != nil, c.onError != nil, err
 }
 

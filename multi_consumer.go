@@ -188,7 +188,7 @@ func (m *MultiTopicConsumer) consume(ctx context.Context, handlers map[string]Ha
 	case m.IsShutdown():
 		return ErrClosed
 	}
-	if err := m.check(handlers, opts); err != nil {
+	if err := m.check(handlers, loopName(false, manual), opts); err != nil {
 		return err
 	}
 	if !m.running.CompareAndSwap(false, true) {
@@ -263,7 +263,7 @@ func (p *startPlace) wait(stopping context.Context) bool {
 
 // check judges what a loop was given, for all topics, before any of them
 // begins.
-func (m *MultiTopicConsumer) check(handlers map[string]Handler, opts []ConsumeOption) error {
+func (m *MultiTopicConsumer) check(handlers map[string]Handler, loop string, opts []ConsumeOption) error {
 	var problems problems
 	for _, c := range m.consumers {
 		topic := c.cfg.Topic
@@ -273,7 +273,7 @@ func (m *MultiTopicConsumer) check(handlers map[string]Handler, opts []ConsumeOp
 		case h == nil:
 			problems.add(&ConfigError{Key: keyHandlers, Value: configKey{}.mask(topic), Rule: "the handler is nil"})
 		}
-		_, err := resolveConsume(c.cfg, opts)
+		_, err := resolveConsume(c.cfg, loop, opts)
 		for _, problem := range unjoin(err) {
 			problems.add(problem)
 		}

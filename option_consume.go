@@ -2,6 +2,10 @@ package kafkax
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -86,7 +90,8 @@ func WithOnFailure(policy FailurePolicy) ConsumeOption {
 // once.
 //
 // Default: consumer.batch_size, 100. From 1 to 1000000, or the loop returns an
-// error matching [ErrInvalidConfig]. The other loops have no use for it.
+// error matching [ErrInvalidConfig]; so do the other loops, which have no use
+// for it.
 func WithBatchSize(n int) ConsumeOption {
 	return consumeSetting("consumer.batch_size", "WithBatchSize", n)
 }
@@ -94,7 +99,7 @@ func WithBatchSize(n int) ConsumeOption {
 // WithBatchTimeout sets how long this ConsumeBatch waits to fill a batch.
 //
 // Default: consumer.batch_timeout, 1s. Above 0, or the loop returns an error
-// matching [ErrInvalidConfig]. The other loops have no use for it.
+// matching [ErrInvalidConfig]; so do the other loops, which have no use for it.
 func WithBatchTimeout(d time.Duration) ConsumeOption {
 	return consumeSetting("consumer.batch_timeout", "WithBatchTimeout", d)
 }
@@ -112,7 +117,8 @@ func WithConcurrency(n int) ConsumeOption {
 // or [Unordered].
 //
 // Default: consumer.ordering, partition. Any other value is an error matching
-// [ErrInvalidConfig]. It matters with a concurrency above 1.
+// [ErrInvalidConfig]; so is the option in [Consumer.ConsumeBatch], whose batches
+// always keep the order of each partition. It matters with a concurrency above 1.
 func WithOrdering(o Ordering) ConsumeOption {
 	return consumeSetting("consumer.ordering", "WithOrdering", o)
 }
@@ -129,4 +135,44 @@ func WithHandlerTimeout(d time.Duration) ConsumeOption {
 func consumeSetting(key, option string, value any) ConsumeOption {
 	text := settingText(value)
 	return func(d *consumeDraft) { d.set(key, option, text) }
+}
+
+// The names of the loops, as errors give them.
+const (
+	loopConsume = "Consume"
+	loopManual  = "ConsumeWithManualCommit"
+	loopBatch   = "ConsumeBatch"
+)
+
+func loopName(batch, manual bool) string {
+	switch {
+	case batch:
+		return loopBatch
+	case manual:
+		return loopManual
+	default:
+		return loopConsume
+	}
+}
+
+// heededBy is which loops have a use for the options that not all have a use
+// for.
+var heededBy = map[string]struct {
+	key   string
+	loops []string
+}{
+	"WithBatchSize":    {"consumer.batch_size", []string{loopBatch}},
+	"WithBatchTimeout": {"consumer.batch_timeout", []string{loopBatch}},
+	"WithOrdering":     {"consumer.ordering", []string{loopConsume, loopManual}},
+}
+
+// checkLoop refuses options without effect. A key that says the same is legal,
+// as it is for all of the consumer's loops.
+func checkLoop(r *resolver, loop string) {
+	for _, option := range slices.Sorted(maps.Keys(heededBy)) {
+		of := heededBy[option]
+		if r.settings[of.key].source == "option "+option && !slices.Contains(of.loops, loop) && r.sound(of.key) {
+			r.fail(of.key, fmt.Sprintf("%s has no effect in %s, only in %s: leave it out", option, loop, strings.Join(of.loops, " and ")), nil)
+		}
+	}
 }

@@ -446,8 +446,7 @@ func TestConsumeOptions(t *testing.T) {
 		kafkax.WithRetry(kafkax.RetryConfig{MaxAttempts: 1, InitialBackoff: time.Millisecond, MaxBackoff: time.Second, Multiplier: 3, Jitter: 0.1}),
 		kafkax.WithDLQTopic("dlq"), kafkax.WithDLQWriter(new(dlqWriter)),
 		kafkax.WithOnError(func(context.Context, kafka.Message, error) {}),
-		kafkax.WithOnFailure(kafkax.FailSkip), kafkax.WithBatchSize(7), kafkax.WithBatchTimeout(time.Minute),
-		kafkax.WithConcurrency(8), kafkax.WithOrdering(kafkax.Unordered), kafkax.WithHandlerTimeout(0))
+		kafkax.WithOnFailure(kafkax.FailSkip), kafkax.WithConcurrency(8), kafkax.WithOrdering(kafkax.Unordered), kafkax.WithHandlerTimeout(0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -457,8 +456,7 @@ func TestConsumeOptions(t *testing.T) {
 	for key, want := range map[string]any{
 		"consumer.retry.max_attempts": 1, "consumer.retry.initial_backoff": time.Millisecond,
 		"consumer.retry.max_backoff": time.Second, "consumer.retry.multiplier": 3.0, "consumer.retry.jitter": 0.1,
-		"consumer.dlq_topic": "dlq", "consumer.on_failure": kafkax.FailSkip, "consumer.batch_size": 7,
-		"consumer.batch_timeout": time.Minute, "consumer.concurrency": 8, "consumer.ordering": kafkax.Unordered,
+		"consumer.dlq_topic": "dlq", "consumer.on_failure": kafkax.FailSkip, "consumer.concurrency": 8, "consumer.ordering": kafkax.Unordered,
 		"consumer.handler_timeout": time.Duration(0),
 	} {
 		if got := field(t, cfg, key); got != want {
@@ -467,6 +465,11 @@ func TestConsumeOptions(t *testing.T) {
 	}
 	if got := r.Config.Explain().String(); got != before {
 		t.Errorf("the base changed:\n%s", got)
+	}
+
+	batch, _, _, err := kafkax.ResolveLoop("ConsumeBatch", r.Config, kafkax.WithBatchSize(7), kafkax.WithBatchTimeout(time.Minute))
+	if err != nil || batch.BatchSize != 7 || batch.BatchTimeout != time.Minute {
+		t.Errorf("got %d, %v and %v", batch.BatchSize, batch.BatchTimeout, err)
 	}
 
 	partial, _, _, err := kafkax.ResolveConsume(r.Config, kafkax.WithRetry(kafkax.RetryConfig{MaxAttempts: 9, Jitter: 0.5}))
@@ -506,5 +509,77 @@ func TestC1_ConsumeOptions(t *testing.T) {
 				t.Errorf("got %v, want %s from %s", err, tt.key, tt.source)
 			}
 		})
+	}
+}
+
+// An option that a loop has no use for is a mistake; a key is for all loops.
+func TestC1_OptionsWithoutEffect(t *testing.T) {
+	t.Parallel()
+
+	options := map[string]kafkax.ConsumeOption{
+		"WithRetry": kafkax.WithRetry(kafkax.RetryConfig{MaxAttempts: 2}), "WithDLQTopic": kafkax.WithDLQTopic("dlq"),
+		"WithDLQWriter": kafkax.WithDLQWriter(new(dlqWriter)), "WithOnError": kafkax.WithOnError(func(context.Context, kafka.Message, error) {}),
+		"WithOnFailure": kafkax.WithOnFailure(kafkax.FailSkip), "WithBatchSize": kafkax.WithBatchSize(7), "WithBatchTimeout": kafkax.WithBatchTimeout(1),
+		"WithConcurrency": kafkax.WithConcurrency(8), "WithOrdering": kafkax.WithOrdering(kafkax.OrderKey), "WithHandlerTimeout": kafkax.WithHandlerTimeout(1),
+	}
+	without := map[string][]string{ // by loop
+		"Consume": {"WithBatchSize", "WithBatchTimeout"}, "ConsumeWithManualCommit": {"WithBatchSize", "WithBatchTimeout"},
+		"ConsumeBatch": {"WithOrdering"},
+	}
+	for name := range optionDocs(t) {
+		_, known := options[name]
+		if !known && !strings.HasPrefix(name, "WithProducer") && !strings.HasPrefix(name, "WithConsumer") {
+			t.Errorf("%s: say which loops have a use for it", name)
+		}
+	}
+
+	// The consumer's keys say all of it, and are legal in every loop.
+	keys := kafkax.ResolveConsumer(minimal, kafkax.WithConsumerBatchSize(7), kafkax.WithConsumerBatchTimeout(1), kafkax.WithConsumerOrdering("key"))
+	base := kafkax.ResolveConsumer(minimal)
+	if err := errors.Join(keys.Err, base.Err); err != nil {
+		t.Fatal(err)
+	}
+	for loop, useless := range without {
+		if _, _, _, err := kafkax.ResolveLoop(loop, keys.Config); err != nil {
+			t.Errorf("%s: the keys are refused: %v", loop, err)
+		}
+		for name, option := range options {
+			_, _, _, err := kafkax.ResolveLoop(loop, base.Config, option)
+			if !slices.Contains(useless, name) {
+				if err != nil {
+					t.Errorf("%s of %s: %v", name, loop, err)
+				}
+				continue
+			}
+			got := problems(t, err)
+			if len(got) != 1 || got[0].Source != "option "+name || !strings.Contains(got[0].Rule, name+" has no effect in "+loop+",") {
+				t.Errorf("%s of %s: got %v", name, loop, err)
+			}
+		}
+	}
+
+	// The loops themselves know their names.
+	c, err := kafkax.NewConsumer(kafkax.WithConsumerConfig(base.Config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := kafkax.NewMultiTopicConsumer([]string{"a", "b"}, kafkax.WithConsumerConfig(base.Config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = c.Close(), m.Close() })
+	handle := func(context.Context, kafka.Message) error { return nil }
+	handlers := map[string]kafkax.Handler{"a": handle, "b": handle}
+	size, ordering := kafkax.WithBatchSize(7), kafkax.WithOrdering(kafkax.OrderKey)
+	for loop, err := range map[string]error{
+		"Consume,":                  c.Consume(t.Context(), handle, size),
+		"ConsumeWithManualCommit,":  c.ConsumeWithManualCommit(t.Context(), handle, size),
+		"ConsumeBatch,":             c.ConsumeBatch(t.Context(), func(context.Context, []kafka.Message) error { return nil }, ordering),
+		"Consume, ":                 m.Consume(t.Context(), handlers, size),
+		"ConsumeWithManualCommit, ": m.ConsumeWithManualCommit(t.Context(), handlers, size),
+	} {
+		if got := problems(t, err); len(got) != 1 || !strings.Contains(got[0].Rule, " has no effect in "+strings.TrimSpace(loop)) {
+			t.Errorf("%s: got %v", loop, err)
+		}
 	}
 }
