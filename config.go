@@ -216,8 +216,8 @@ type ConsumerConfig struct {
 	// what they hold. Default 60s.
 	RebalanceTimeout time.Duration
 
-	// RetentionTime is how long the broker keeps the group's offsets. Default
-	// 0: as the broker is set.
+	// RetentionTime has no effect, and setting it is warned of: how long offsets
+	// are kept is the brokers' offsets.retention.minutes. Default 0.
 	RetentionTime time.Duration
 
 	// ReadLagInterval is how often the lag is asked for. Default 1m, from 1ms.

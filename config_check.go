@@ -1,5 +1,7 @@
 package kafkax
 
+import "log/slog"
+
 // check judges what holds for both sides. A mechanism or TLS configuration
 // that was injected leaves the keys it replaces without meaning.
 func (c *ConnectionConfig) check(r *resolver) {
@@ -84,6 +86,12 @@ func (c *ConsumerConfig) check(r *resolver) {
 	}
 	if r.sound("consumer.retry.initial_backoff", "consumer.retry.max_backoff") && c.Retry.InitialBackoff > c.Retry.MaxBackoff {
 		r.fail("consumer.retry.initial_backoff", "must not exceed "+r.also("consumer.retry.max_backoff"), nil)
+	}
+	if c.RetentionTime > 0 {
+		r.warnings = append(r.warnings, warning{
+			msg:   "consumer.retention_time has no effect: how long offsets are kept is the brokers' offsets.retention.minutes",
+			attrs: logAttrs{slog.String("source", r.settings["consumer.retention_time"].source)},
+		})
 	}
 	if r.sound("consumer.dlq_topic") && c.DLQTopic != "" && c.DLQTopic == c.Topic {
 		r.fail("consumer.dlq_topic", "must not be consumer.topic: what fails would come around for ever", nil)

@@ -90,7 +90,9 @@ func readEnv(environ []string, prefix string) (env environment, warnings []warni
 		case prefixed:
 			meant := suggest(unknown, known)
 			env.hints = append(env.hints, variable{name, "is unknown", meant})
-			warnings = append(warnings, env.unknown(name, meant))
+			if prefix == envPrefix || meant.near { // a prefix of the service's own may be that of other settings too
+				warnings = append(warnings, env.unknown(name, meant))
+			}
 		case isKafkas: // as other clients are often set up
 			env.hints = append(env.hints, variable{name, "is not read", suggest(kafkas, known)})
 		}

@@ -1,8 +1,8 @@
 package kafkax
 
 import (
+	"cmp"
 	_ "embed"
-	"slices"
 )
 
 //go:embed kafkax-default.yaml
@@ -44,6 +44,11 @@ func resolve[C any, P sideConfig[C], O ~func(*draftOf[C])](s surroundings, opts 
 	if err := r.err(); err != nil {
 		return *new(C), err
 	}
+	if complete {
+		for _, w := range r.warnings {
+			s.warn(p.connection().errorLogger, w)
+		}
+	}
 	p.connection().origin = r.origin(d.injected)
 	return cfg, nil
 }
@@ -70,24 +75,27 @@ func resolveConsume(base ConsumerConfig, loop string, opts []ConsumeOption) (con
 
 // merge puts the four layers over each other, the last wins.
 func (s surroundings) merge(r *resolver, d *draft, conn *ConnectionConfig) {
-	env, warnings := readEnv(s.environ(), envPrefix)
-	for _, w := range slices.Concat(warnings, d.warnings) {
+	var env environment
+	if !d.noEnv {
+		var warnings []warning
+		env, warnings = readEnv(s.environ(), cmp.Or(d.prefix, envPrefix))
+		d.warnings = append(d.warnings, warnings...)
+		r.env = &env
+	}
+	for _, w := range d.warnings {
 		s.warn(conn.errorLogger, w)
 	}
-	file := env.file
-	if d.configFile.source != "" {
-		file = d.configFile
+	doc := d.document
+	if doc.source == "" {
+		doc.setting = env.file
 	}
 
-	defaults, problems := readYAML(defaultYAML, "")
+	defaults, problems := readYAML(defaultYAML, "", "")
 	r.problems = append(r.problems, problems...)
 	r.add(defaults)
-	if file.source != "" {
-		settings, problems := readConfigFile(file)
-		r.problems = append(r.problems, problems...)
-		r.add(settings)
-	}
+	settings, problems := doc.layer(d.section)
+	r.problems = append(r.problems, problems...)
+	r.add(settings)
 	r.add(env.settings)
 	r.add(d.settings)
-	r.env = &env
 }

@@ -13,6 +13,7 @@ type resolver struct {
 	keys     []configKey
 	settings layer
 	problems []error
+	warnings []warning
 	broken   map[string]bool // keys that have their problem already
 }
 

@@ -10,22 +10,74 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"gopkg.in/yaml.v3"
 )
 
 const (
-	configFileKey   = "config_file" // in errors about the file as a whole
-	maxFileProblems = 100           // so that a file of another kind is not quoted whole
+	// These name, in errors, what the keys are read from.
+	configFileKey    = "config_file"
+	configReaderKey  = "config_reader"
+	configSectionKey = "config_section"
+
+	maxFileProblems = 100 // so that a file of another kind is not quoted whole
 )
+
+// document is the user's YAML: of the file that its text names, or of what read
+// returns. Without a source there is none.
+type document struct {
+	setting
+	read func() ([]byte, error)
+}
+
+// layer is the settings of the document or of one section of it.
+func (d document) layer(section setting) (layer, []error) {
+	switch {
+	case d.source == "" && section.source != "":
+		return nil, []error{&ConfigError{
+			Key: configSectionKey, Source: section.source, Value: configKey{}.mask(section.text),
+			Rule: "has no effect without a configuration file or reader: give that too",
+		}}
+	case d.source == "":
+		return nil, nil
+	case section.source != "" && strings.TrimSpace(section.text) == "":
+		return nil, []error{&ConfigError{Key: configSectionKey, Source: section.source, Rule: "must be the path of a section, such as services.kafka"}}
+	case d.read == nil:
+		return readConfigFile(d.setting, section.text)
+	}
+	data, err := d.read()
+	problem := ConfigError{Key: configReaderKey, Source: d.source}
+	switch {
+	case err != nil:
+		problem.Rule, problem.Err = "cannot be read: "+oneLine(fmt.Sprint(err)), err
+	case len(data) > maxFileBytes:
+		problem.Rule = "must give at most 1 MiB"
+	default:
+		return readYAML(data, d.source, section.text)
+	}
+	return nil, []error{&problem}
+}
+
+// readOnce returns what reads everything at its first call and gives that at
+// each. It reads little more than a configuration may have.
+func readOnce(r io.Reader) func() ([]byte, error) {
+	return sync.OnceValues(func() (data []byte, err error) {
+		err = <-callUser(func() (err error) {
+			data, err = io.ReadAll(io.LimitReader(r, maxFileBytes+1))
+			return err
+		})
+		return data, err
+	})
+}
 
 // configFileTimeout is how long the user's file may take to be read. No key
 // says: it would be in the file.
 const configFileTimeout = 10 * time.Second
 
 // readConfigFile reads the user's file, whose name file holds.
-func readConfigFile(file setting) (layer, []error) {
+func readConfigFile(file setting, section string) (layer, []error) {
 	shown := configKey{path: true}.mask(file.text)
 	if rule := pathRule(file.text); rule != "" {
 		return nil, []error{&ConfigError{Key: configFileKey, Source: file.source, Value: shown, Rule: rule}}
@@ -45,13 +97,13 @@ func readConfigFile(file setting) (layer, []error) {
 		}
 		return nil, []error{read.err}
 	}
-	return readYAML(read.contents[configFileKey], file.text)
+	return readYAML(read.contents[configFileKey], file.text, section)
 }
 
-// readYAML flattens one document into dotted keys. Without a name it is the
-// embedded defaults. Values stay the text they were written as: a password of
+// readYAML flattens one document, or the section with that path, into dotted
+// keys: what is outside is not ours. Without a name it is the embedded defaults. Values stay the text they were written as: a password of
 // digits or a topic called "on" is not to be guessed at.
-func readYAML(data []byte, name string) (layer, []error) {
+func readYAML(data []byte, name, section string) (layer, []error) {
 	y := yamlReader{name: name, settings: layer{}}
 
 	dec := yaml.NewDecoder(bytes.NewReader(data))
@@ -64,7 +116,15 @@ func readYAML(data []byte, name string) (layer, []error) {
 		return nil, y.problems
 	}
 
-	y.value("", doc.Content[0])
+	root := doc.Content[0]
+	if section != "" {
+		if root = sectionOf(root, strings.Split(section, ".")); root == nil {
+			return nil, []error{&ConfigError{
+				Key: configSectionKey, Source: y.name, Value: configKey{}.mask(section), Rule: "there is no such section",
+			}}
+		}
+	}
+	y.value("", root)
 
 	var second yaml.Node
 	if err := dec.Decode(&second); err == nil {
@@ -73,6 +133,25 @@ func readYAML(data []byte, name string) (layer, []error) {
 		y.malformed(err)
 	}
 	return y.settings, y.problems
+}
+
+// sectionOf goes down a path. A key of the file may itself have dots.
+func sectionOf(n *yaml.Node, path []string) *yaml.Node {
+	if len(path) == 0 {
+		return n
+	}
+	for taken := len(path); taken > 0; taken-- {
+		name := strings.Join(path[:taken], ".")
+		for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+			if n.Content[i].Value != name {
+				continue
+			}
+			if found := sectionOf(n.Content[i+1], path[taken:]); found != nil {
+				return found
+			}
+		}
+	}
+	return nil
 }
 
 type yamlReader struct {

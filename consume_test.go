@@ -842,9 +842,9 @@ func TestD6_PanicIsAnErrorWithItsStack(t *testing.T) {
 // t.FailNow in a handler does this.
 func TestD6_GoexitInAHandlerEndsTheLoop(t *testing.T) {
 	t.Parallel()
-	opts := map[string][]kafkax.ConsumeOption{
+	opts := map[string][]kafkax.ConsumerOption{
 		"one":     nil,
-		"several": {kafkax.WithConcurrency(3), kafkax.WithOrdering(kafkax.OrderKey)},
+		"several": {kafkax.WithConsumerConcurrency(3), kafkax.WithConsumerOrdering(kafkax.OrderKey)},
 	}
 	for _, loop := range allLoops {
 		for name, opts := range opts {
@@ -852,13 +852,13 @@ func TestD6_GoexitInAHandlerEndsTheLoop(t *testing.T) {
 				t.Parallel()
 				b := startBroker(t, 2)
 				b.produce(t, numbered(2, 30)...)
-				c := b.consumer(t, "g")
+				c := b.consumer(t, "g", opts...)
 				err := loop.run(c, testContext(t), func(_ context.Context, m kafka.Message) error {
 					if m.Partition == 0 && m.Offset == 5 {
 						runtime.Goexit()
 					}
 					return nil
-				}, opts...)
+				})
 				if err == nil || !strings.Contains(err.Error(), "Goexit") {
 					t.Errorf("the loop returned %v", err)
 				}

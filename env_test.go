@@ -3,8 +3,10 @@ package kafkax_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/segmentio/kafka-go"
 
@@ -142,6 +144,79 @@ func TestC2_WarnedOnce(t *testing.T) {
 	}
 	if len(lines) != 1 || lines[0] != "100% odd" {
 		t.Errorf("got %q", lines)
+	}
+}
+
+// Several clients of one process need not share its environment.
+func TestEnvPrefix(t *testing.T) {
+	t.Parallel()
+
+	file := writeFile(t, "consumer: {max_wait: 1s}\nproducer: {batch_size: 7}\n")
+	env := environ("KAFKAX_CONSUMER_MIN_BYTES=9", "KAFKAX_PRODUCER_BATCH_BYTES=9",
+		"BILLING_BROKERS=billing:9092", "BILLING_CONSUMER_TOPIC=invoices", "BILLING_CONSUMER_GROUP_ID=billing-in", "BILLING_PRODUCER_BROKERS=out:9092",
+		"BILLING_CONFIG_FILE="+file, "BILLING_DATABASE_URL=x", "BILLING_CONSUMER_TOPICS=x")
+	for _, prefix := range []string{"BILLING_", "BILLING"} {
+		c := kafkax.ResolveConsumer(env, kafkax.WithConsumerEnvPrefix(prefix))
+		if c.Err != nil || !slices.Equal(c.Config.Brokers, []string{"billing:9092"}) || c.Config.Topic != "invoices" ||
+			c.Config.GroupID != "billing-in" || c.Config.MaxWait != time.Second || c.Config.MinBytes != 1 {
+			t.Errorf("%s: got %v and %v", prefix, c.Config, c.Err)
+		}
+		if got := explained(c.Config.Explain(), "consumer.topic").Source; got != "env BILLING_CONSUMER_TOPIC" {
+			t.Errorf("%s: the topic comes from %s", prefix, got)
+		}
+		p := kafkax.ResolveProducer(env, kafkax.WithProducerEnvPrefix(prefix))
+		if p.Err != nil || !slices.Equal(p.Config.Brokers, []string{"out:9092"}) || p.Config.BatchSize != 7 || p.Config.BatchBytes != 1<<20 || p.Config.Topic != "" {
+			t.Errorf("%s: got %v and %v", prefix, p.Config, p.Err)
+		}
+		// The prefix may be that of the service's other settings.
+		for _, warnings := range [][]string{c.Warnings, p.Warnings} {
+			if len(warnings) != 1 || !strings.Contains(warnings[0], "variable=BILLING_CONSUMER_TOPICS nearest=BILLING_CONSUMER_TOPIC") {
+				t.Errorf("%s: warnings %q", prefix, warnings)
+			}
+		}
+	}
+
+	// What is missing is asked for by its name there.
+	err := kafkax.ResolveConsumer(minimal, kafkax.WithConsumerEnvPrefix("X_")).Err
+	if text := fmt.Sprint(err); strings.Contains(text, "KAFKAX_") || !strings.Contains(text, "set X_BROKERS, ") {
+		t.Errorf("got %s", text)
+	}
+	for _, prefix := range []string{"", "9X_", "A-B_", "A=B", "ä_", "A B"} {
+		for source, err := range map[string]error{
+			"option WithConsumerEnvPrefix": kafkax.ResolveConsumer(minimal, kafkax.WithConsumerEnvPrefix(prefix)).Err,
+			"option WithProducerEnvPrefix": kafkax.ResolveProducer(minimal, kafkax.WithProducerEnvPrefix(prefix)).Err,
+		} {
+			if got := problems(t, err); len(got) != 1 || got[0].Key != "env_prefix" || got[0].Source != source {
+				t.Errorf("%q: got %v", prefix, err)
+			}
+		}
+	}
+}
+
+func TestNoEnv(t *testing.T) {
+	t.Parallel()
+
+	env := environ("KAFKAX_CLIENT_ID=env", "KAFKAX_GROUP_ID=x", "KAFKAX_CONFIG_FILE="+writeFile(t, "consumer: {max_wait: 1s}\n"))
+	c := kafkax.ResolveConsumer(env, kafkax.WithConsumerNoEnv(),
+		kafkax.WithConsumerBrokers("a:1"), kafkax.WithConsumerTopic("t"), kafkax.WithConsumerGroupID("g"))
+	if c.Err != nil || c.Config.ClientID != "kafkax" || c.Config.MaxWait != 500*time.Millisecond || len(c.Warnings) > 0 {
+		t.Errorf("got %v, %v, warnings %q", c.Config, c.Err, c.Warnings)
+	}
+	p := kafkax.ResolveProducer(env, kafkax.WithProducerNoEnv(), kafkax.WithProducerBrokers("a:1"))
+	if p.Err != nil || p.Config.ClientID != "kafkax" || p.Config.Topic != "" || len(p.Warnings) > 0 {
+		t.Errorf("got %v, %v, warnings %q", p.Config, p.Err, p.Warnings)
+	}
+	err := kafkax.ResolveConsumer(env, kafkax.WithConsumerNoEnv()).Err
+	if text := fmt.Sprint(err); len(problems(t, err)) != 3 || strings.Contains(text, "KAFKAX_") {
+		t.Errorf("got %s", text)
+	}
+
+	// Of the two, the later option wins.
+	if r := kafkax.ResolveProducer(env, kafkax.WithProducerNoEnv(), kafkax.WithProducerEnvPrefix("KAFKAX_")); r.Config.ClientID != "env" {
+		t.Errorf("got %q and %v", r.Config.ClientID, r.Err)
+	}
+	if r := kafkax.ResolveProducer(env, kafkax.WithProducerEnvPrefix("KAFKAX_"), kafkax.WithProducerNoEnv()); r.Err == nil {
+		t.Error("the environment was read")
 	}
 }
 

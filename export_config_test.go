@@ -69,7 +69,7 @@ func (c ProducerConfig) HasHooks() (completion, writer bool) {
 func (c ConsumerConfig) HasHooks() (group bool) { return c.tuneGroup != nil }
 
 func ReadYAML(data []byte) (keys []string, problems []error) {
-	settings, problems := readYAML(data, "fuzz.yaml")
+	settings, problems := readYAML(data, "fuzz.yaml", "")
 	for k := range settings {
 		keys = append(keys, k)
 	}

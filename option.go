@@ -2,7 +2,9 @@ package kafkax
 
 import (
 	"fmt"
+	"io"
 	"reflect"
+	"strings"
 )
 
 // ProducerOption sets one value of a [Producer]'s configuration. Options are the
@@ -23,11 +25,14 @@ type ConsumeOption func(*consumeDraft)
 // draft is what options write: text for a key, as every other layer. What only
 // code can give is assigned to the config beside it.
 type draft struct {
-	settings   layer
-	configFile setting
-	injected   []Setting
-	problems   []error
-	warnings   []warning
+	settings layer
+	document document // in place of the file that the environment names
+	section  setting  // of the document; without a source the whole
+	prefix   string   // of the environment's variables; empty for the usual
+	noEnv    bool
+	injected []Setting
+	problems []error
+	warnings []warning
 }
 
 // draftOf is a draft with the config it is for.
@@ -134,3 +139,39 @@ func (d *draft) rejectNil(key, option string) {
 func (d *draft) rejectNilOption(i int) {
 	d.problems = append(d.problems, &ConfigError{Key: fmt.Sprintf("option %d", i+1), Source: "option", Value: "nil", Rule: "must not be nil"})
 }
+
+// takeFile, takeReader, takeSection, takePrefix and dropEnv are what the options
+// of both sides do that say where values come from.
+
+func (d *draft) takeFile(option, path string) {
+	d.document = document{setting: setting{text: path, source: "option " + option}}
+}
+
+// takeReader wants what reads once, so that one option serves several clients.
+func (d *draft) takeReader(option string, r io.Reader, read func() ([]byte, error)) {
+	if d.accept(configReaderKey, option, r) {
+		d.document = document{setting: setting{source: "option " + option}, read: read}
+	}
+}
+
+func (d *draft) takeSection(option, path string) {
+	d.section = setting{text: path, source: "option " + option}
+}
+
+// takePrefix leaves the underscore to us that a variable's name goes on with.
+func (d *draft) takePrefix(option, prefix string) {
+	odd := func(r rune) bool { return r != '_' && !isLetter(r) && !isDigit(r) }
+	if prefix == "" || isDigit(rune(prefix[0])) || strings.ContainsFunc(prefix, odd) {
+		d.problems = append(d.problems, &ConfigError{
+			Key: "env_prefix", Source: "option " + option, Value: configKey{}.mask(prefix),
+			Rule: "must be letters, digits and _, and not begin with a digit",
+		})
+		return
+	}
+	d.prefix, d.noEnv = strings.TrimSuffix(prefix, "_")+"_", false
+}
+
+func (d *draft) dropEnv() { d.prefix, d.noEnv = "", true }
+
+func isLetter(r rune) bool { return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' }
+func isDigit(r rune) bool  { return r >= '0' && r <= '9' }

@@ -2,6 +2,7 @@ package kafkax
 
 import (
 	"crypto/tls"
+	"io"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -308,12 +309,13 @@ func WithConsumerRebalanceTimeout(d time.Duration) ConsumerOption {
 	return consumerSetting("consumer.rebalance_timeout", "WithConsumerRebalanceTimeout", d)
 }
 
-// WithConsumerRetentionTime sets how long the broker keeps the group's
-// committed offsets.
+// WithConsumerRetentionTime sets what had an effect in older protocols: how long
+// the broker keeps the group's committed offsets. Now only the brokers' own
+// setting does, and a value here is warned of. It will be gone in the version
+// after this.
 //
-// Default 0: as the broker is set. Anything else below 1ms is an error
-// matching [ErrInvalidConfig]. Kafka: offsets.retention.minutes, of the
-// broker.
+// Default 0. Anything else below 1ms is an error matching [ErrInvalidConfig].
+// Kafka: offsets.retention.minutes, of the broker.
 // Env: KAFKAX_CONSUMER_RETENTION_TIME, a Go duration such as "168h".
 func WithConsumerRetentionTime(d time.Duration) ConsumerOption {
 	return consumerSetting("consumer.retention_time", "WithConsumerRetentionTime", d)
@@ -516,9 +518,52 @@ func WithConsumerGroupConfig(f func(*kafka.ConsumerGroupConfig)) ConsumerOption 
 // [ErrInvalidConfig]; so is an empty path.
 // Env: KAFKAX_CONFIG_FILE, a path.
 func WithConsumerConfigFile(path string) ConsumerOption {
-	return func(d *consumerDraft) {
-		d.configFile = setting{text: path, source: "option WithConsumerConfigFile"}
-	}
+	return func(d *consumerDraft) { d.takeFile("WithConsumerConfigFile", path) }
+}
+
+// WithConsumerConfigReader sets what the YAML is read from that goes over the
+// defaults and under the environment, in place of a file. It is read once, by the
+// first client that is made with the option, to its end or for little more than
+// 1 MiB. Nothing can bound a reader that blocks: making the client blocks with it.
+//
+// Default: none. What is no YAML, larger than 1 MiB or has an unknown key is an
+// error matching [ErrInvalidConfig]; so is nil, and what the reader fails with.
+// Code only.
+func WithConsumerConfigReader(r io.Reader) ConsumerOption {
+	read := readOnce(r)
+	return func(d *consumerDraft) { d.takeReader("WithConsumerConfigReader", r, read) }
+}
+
+// WithConsumerConfigSection sets which section of the YAML, of the file or the
+// reader, holds kafkax's keys, as a path such as "services.kafka". Within it they
+// have their usual names. What is outside belongs to others and is not judged.
+//
+// Default: none; the document as a whole is kafkax's. A section that is not
+// there, or one without a file or reader, is an error matching
+// [ErrInvalidConfig]. Code only.
+func WithConsumerConfigSection(path string) ConsumerOption {
+	return func(d *consumerDraft) { d.takeSection("WithConsumerConfigSection", path) }
+}
+
+// WithConsumerEnvPrefix sets what the environment variables of this consumer begin
+// with, for a process whose clients differ: with "BILLING_" the brokers are
+// BILLING_BROKERS or BILLING_CONSUMER_BROKERS, and the YAML file is
+// BILLING_CONFIG_FILE. An underscore at the end is added where it is missing. A
+// prefix that begins with KAFKAX_ makes clients with the usual one warn of unknown
+// variables.
+//
+// Default "KAFKAX_". Anything but letters, digits and underscores is an error
+// matching [ErrInvalidConfig]. Code only.
+func WithConsumerEnvPrefix(prefix string) ConsumerOption {
+	return func(d *consumerDraft) { d.takePrefix("WithConsumerEnvPrefix", prefix) }
+}
+
+// WithConsumerNoEnv leaves the environment out, the variable that names the YAML
+// file too.
+//
+// Default: the environment is read. Code only.
+func WithConsumerNoEnv() ConsumerOption {
+	return func(d *consumerDraft) { d.dropEnv() }
 }
 
 // WithConsumerSASL sets a mechanism of your own in place of the sasl.* keys,

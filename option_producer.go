@@ -2,6 +2,7 @@ package kafkax
 
 import (
 	"crypto/tls"
+	"io"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -383,9 +384,52 @@ func WithProducerWriter(f func(*kafka.Writer)) ProducerOption {
 // [ErrInvalidConfig]; so is an empty path.
 // Env: KAFKAX_CONFIG_FILE, a path.
 func WithProducerConfigFile(path string) ProducerOption {
-	return func(d *producerDraft) {
-		d.configFile = setting{text: path, source: "option WithProducerConfigFile"}
-	}
+	return func(d *producerDraft) { d.takeFile("WithProducerConfigFile", path) }
+}
+
+// WithProducerConfigReader sets what the YAML is read from that goes over the
+// defaults and under the environment, in place of a file. It is read once, by the
+// first client that is made with the option, to its end or for little more than
+// 1 MiB. Nothing can bound a reader that blocks: making the client blocks with it.
+//
+// Default: none. What is no YAML, larger than 1 MiB or has an unknown key is an
+// error matching [ErrInvalidConfig]; so is nil, and what the reader fails with.
+// Code only.
+func WithProducerConfigReader(r io.Reader) ProducerOption {
+	read := readOnce(r)
+	return func(d *producerDraft) { d.takeReader("WithProducerConfigReader", r, read) }
+}
+
+// WithProducerConfigSection sets which section of the YAML, of the file or the
+// reader, holds kafkax's keys, as a path such as "services.kafka". Within it they
+// have their usual names. What is outside belongs to others and is not judged.
+//
+// Default: none; the document as a whole is kafkax's. A section that is not
+// there, or one without a file or reader, is an error matching
+// [ErrInvalidConfig]. Code only.
+func WithProducerConfigSection(path string) ProducerOption {
+	return func(d *producerDraft) { d.takeSection("WithProducerConfigSection", path) }
+}
+
+// WithProducerEnvPrefix sets what the environment variables of this producer begin
+// with, for a process whose clients differ: with "BILLING_" the brokers are
+// BILLING_BROKERS or BILLING_PRODUCER_BROKERS, and the YAML file is
+// BILLING_CONFIG_FILE. An underscore at the end is added where it is missing. A
+// prefix that begins with KAFKAX_ makes clients with the usual one warn of unknown
+// variables.
+//
+// Default "KAFKAX_". Anything but letters, digits and underscores is an error
+// matching [ErrInvalidConfig]. Code only.
+func WithProducerEnvPrefix(prefix string) ProducerOption {
+	return func(d *producerDraft) { d.takePrefix("WithProducerEnvPrefix", prefix) }
+}
+
+// WithProducerNoEnv leaves the environment out, the variable that names the YAML
+// file too.
+//
+// Default: the environment is read. Code only.
+func WithProducerNoEnv() ProducerOption {
+	return func(d *producerDraft) { d.dropEnv() }
 }
 
 // WithProducerSASL sets a mechanism of your own in place of the sasl.* keys,

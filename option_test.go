@@ -117,8 +117,8 @@ func TestFourSpellings(t *testing.T) {
 
 	// Options that take what has no spelling outside of code.
 	codeOnly := map[string][]string{
-		"Producer": {"Config", "ConfigFile", "SASL", "TLSConfig", "Logger", "ErrorLogger", "Completion", "Writer"},
-		"Consumer": {"Config", "ConfigFile", "SASL", "TLSConfig", "Logger", "ErrorLogger", "GroupConfig"},
+		"Producer": {"Config", "ConfigFile", "ConfigReader", "ConfigSection", "EnvPrefix", "NoEnv", "SASL", "TLSConfig", "Logger", "ErrorLogger", "Completion", "Writer"},
+		"Consumer": {"Config", "ConfigFile", "ConfigReader", "ConfigSection", "EnvPrefix", "NoEnv", "SASL", "TLSConfig", "Logger", "ErrorLogger", "GroupConfig"},
 	}
 	for side, keys := range map[string][]string{"Producer": kafkax.ProducerKeys(), "Consumer": kafkax.ConsumerKeys()} {
 		config := map[string]any{"Producer": kafkax.ProducerConfig{}, "Consumer": kafkax.ConsumerConfig{}}[side]

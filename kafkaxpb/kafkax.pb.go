@@ -811,7 +811,8 @@ type ConsumerConfig struct {
 	SessionTimeout *durationpb.Duration `protobuf:"bytes,31,opt,name=session_timeout,json=sessionTimeout,proto3" json:"session_timeout,omitempty"`
 	// How long a rebalance waits for members to finish. Default 60s.
 	RebalanceTimeout *durationpb.Duration `protobuf:"bytes,32,opt,name=rebalance_timeout,json=rebalanceTimeout,proto3" json:"rebalance_timeout,omitempty"`
-	// How long the broker keeps offsets. Default 0: as the broker is set.
+	// Has no effect: the brokers' offsets.retention.minutes says how long offsets
+	// are kept. Default 0.
 	RetentionTime *durationpb.Duration `protobuf:"bytes,33,opt,name=retention_time,json=retentionTime,proto3" json:"retention_time,omitempty"`
 	// How often the lag is asked for. Default 1m.
 	ReadLagInterval *durationpb.Duration `protobuf:"bytes,34,opt,name=read_lag_interval,json=readLagInterval,proto3" json:"read_lag_interval,omitempty"`
