@@ -132,7 +132,7 @@ func (p *Producer) assemble() {
 		writer:    outcomes.writer,
 		topics:    rt,
 		create:    w.AllowAutoTopicCreation,
-		balancer:  newChooser(w.Balancer),
+		balancer:  newChooser(w.Balancer, p.delivery.bound),
 		callbacks: p.callbacks,
 		buffer:    buffer,
 		stop:      p.stop,
