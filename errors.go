@@ -289,10 +289,11 @@ type ProduceError struct {
 }
 
 func (e *ProduceError) Error() string {
+	topic := oneLine(e.Topic) // It may be one that no broker would take.
 	if e.Partition < 0 {
-		return fmt.Sprintf("message %d to %s: %v", e.Index, e.Topic, e.Err)
+		return fmt.Sprintf("message %d to %s: %v", e.Index, topic, e.Err)
 	}
-	return fmt.Sprintf("message %d to %s[%d]: %v", e.Index, e.Topic, e.Partition, e.Err)
+	return fmt.Sprintf("message %d to %s[%d]: %v", e.Index, topic, e.Partition, e.Err)
 }
 
 func (e *ProduceError) Unwrap() error { return e.Err }

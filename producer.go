@@ -23,16 +23,22 @@ import (
 //     it does not name was acknowledged, or in async mode was buffered.
 //
 // A message that may or may not have reached the log, as the context, the
-// delivery_timeout or the time of a stop ended while it was in flight, matches
-// [ErrOutcomeUnknown]; with the context it matches the context's error too. A
-// message without [ErrOutcomeUnknown] was not stored.
+// delivery_timeout or the time of a stop ended while it was in flight, or as the
+// broker's answer leaves it open, matches [ErrOutcomeUnknown]; with the context
+// it matches the context's error too. A message without [ErrOutcomeUnknown] was
+// not stored.
+//
+// It runs goroutines for each partition that it has written to, and for the
+// completion callback, which end with Close. The connections are made when they
+// are needed.
 type Producer struct {
 	cfg       ProducerConfig
 	log       *loggers
 	dialer    *dialer
 	delivery  *delivery
 	plain     *kafka.Writer // what Writer returns
-	sender    *sender       // nil in a zero Producer
+	plainTold sync.Once
+	sender    *sender // nil in a zero Producer
 	stop      *stopping
 	stats     producerStats
 	callbacks *callbacks // nil without a completion callback
@@ -81,7 +87,7 @@ func newProducer(cfg ProducerConfig, log *loggers) (*Producer, error) {
 		p.dialer.close()
 	})
 
-	p.plain = newWriter(cfg, d.addr(), p.delivery, log)
+	p.plain = newWriter(cfg, kafka.TCP(cfg.Brokers...), p.delivery, log)
 	if cfg.tuneWriter != nil {
 		if err := tune(p.plain, cfg.tuneWriter); err != nil {
 			p.disconnect()
@@ -112,8 +118,12 @@ func (p *Producer) assemble() {
 		rt = tunedTransport{next: rt, bound: p.delivery.bound}
 		outcomes.foreign = true
 	}
+	addr := w.Addr
+	if addr != nil && addr.String() == kafka.TCP(p.cfg.Brokers...).String() {
+		addr = p.dialer.addr()
+	}
 	w.Completion = outcomes.completePlain
-	outcomes.writer = sendingWriter(w, rt, outcomes.complete)
+	outcomes.writer = sendingWriter(w, addr, rt, outcomes.complete)
 	if p.cfg.tuneWriter != nil {
 		p.tuned = tunedLoggers(w)
 		outcomes.writer.Logger, outcomes.writer.ErrorLogger = p.tuned.infoLogger(), p.tuned.errorLogger()
@@ -123,7 +133,7 @@ func (p *Producer) assemble() {
 		writer:    outcomes.writer,
 		topics:    rt,
 		create:    w.AllowAutoTopicCreation,
-		balancer:  newChooser(w.Balancer),
+		balancer:  newChooser(w.Balancer, p.delivery.bound),
 		callbacks: p.callbacks,
 		buffer:    buffer,
 		stop:      p.stop,
@@ -288,18 +298,21 @@ func (p *Producer) Config() ProducerConfig {
 	return p.cfg.clone()
 }
 
-// Writer returns a plain [kafka.Writer] with the producer's settings, security
-// and retries, for what kafkax does not offer. It is closed with the producer,
-// and nil from a nil or zero Producer.
+// Writer returns a plain [kafka.Writer], and kafkax vouches for nothing that is
+// done with it; the error log says so once. It has the producer's settings,
+// security and retries, and is for what kafkax does not offer. It is closed with
+// the producer, and nil from a nil or zero Producer.
 //
-// What is sent through it is outside this package's promises: its errors, its
-// contexts and its Close are kafka-go's, Stats does not count it, and its
-// messages have no order among the producer's own. A WriteMessages on it that
-// is running when the producer is closed may hang.
+// Its errors, its contexts and its Close are kafka-go's, Stats does not count
+// what it sends, and its messages have no order among the producer's own. A
+// WriteMessages on it that is running when the producer is closed may hang.
 func (p *Producer) Writer() *kafka.Writer {
-	if p == nil {
+	if !p.made() {
 		return nil
 	}
+	p.plainTold.Do(func() {
+		p.log.warn("Writer was called: it is kafka-go's own, and kafkax vouches for nothing that is done with it", nil)
+	})
 	return p.plain
 }
 

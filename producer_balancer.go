@@ -44,21 +44,22 @@ func (b *balancers) Balance(msg kafka.Message, partitions ...int) int {
 type chooser struct {
 	balancer kafka.Balancer
 	foreign  bool // the balancer is the caller's code
+	bound    func(context.Context) (context.Context, context.CancelFunc)
 	numbers  atomic.Pointer[[]int]
 }
 
-// newChooser takes the balancer of a Writer, which may have none.
-func newChooser(balancer kafka.Balancer) *chooser {
+// newChooser takes the balancer of a Writer, which may have none, and what
+// bounds the wait for one of the caller's.
+func newChooser(balancer kafka.Balancer, bound func(context.Context) (context.Context, context.CancelFunc)) *chooser {
 	if balancer == nil {
 		return &chooser{balancer: new(kafka.RoundRobin)} // as kafka-go does
 	}
 	_, ours := balancer.(*balancers)
-	return &chooser{balancer: balancer, foreign: !ours}
+	return &chooser{balancer: balancer, foreign: !ours, bound: bound}
 }
 
 // choose sets the partition of messages of one topic, which has n. The errors
-// are by message, and nil if there is none. ctx bounds the wait for a balancer of
-// the caller's.
+// are by message, and nil if there is none.
 func (c *chooser) choose(ctx context.Context, msgs []kafka.Message, n int) []error {
 	if n <= 0 {
 		n = 1 // The send fails for want of a leader.
@@ -95,6 +96,8 @@ func numbersTo(n int) []int {
 // message for which it panics or ends its goroutine fails alone; one for which
 // it does not return takes those behind it along.
 func (c *chooser) ask(ctx context.Context, msgs []kafka.Message, n int) (errs []error) {
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
 	fail := func(i int, err error) {
 		if errs == nil {
 			errs = make([]error, len(msgs))

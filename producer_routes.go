@@ -84,6 +84,7 @@ func (rs *routes) drain() {
 func (r *route) renew() {
 	now, last := time.Now().UnixNano(), r.renewed.Load()
 	if now-last >= int64(renewInterval) && r.renewed.CompareAndSwap(last, now) {
+		r.known.Store(false) // A look-up has to wait again, and is to be bounded.
 		r.CloseIdleConnections()
 	}
 }

@@ -29,10 +29,13 @@ func TestP2_EachMessageFailsAlone(t *testing.T) {
 		kafka.Message{Topic: "orders", Value: []byte("a")},
 		kafka.Message{Topic: "orders", Value: make([]byte, 1000)},
 		kafka.Message{Value: []byte("nowhere")},
-		kafka.Message{Topic: "not a topic", Value: []byte("x")},
+		kafka.Message{Topic: "not\na topic", Value: []byte("x")},
 		kafka.Message{Topic: "orders", Value: []byte("b")},
 	)
 	errs := produceErrors(t, err)
+	if text := err.Error() + errs[2].Error(); strings.Contains(text, "\n") {
+		t.Errorf("%q is more than a line", text)
+	}
 	want := map[int]error{1: kafka.MessageSizeTooLarge, 2: kafkax.ErrNoTopic, 3: kafka.InvalidTopic}
 	if len(errs) != len(want) {
 		t.Fatalf("got %v", err)

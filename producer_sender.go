@@ -96,9 +96,7 @@ func (s *sender) handOver(ctx context.Context, call *send) {
 }
 
 func (s *sender) handOverTopic(ctx context.Context, msgs []kafka.Message) {
-	bounded, cancel := s.bound(ctx)
-	defer cancel()
-	ready, crowded := s.place(ctx, bounded, msgs), [][]kafka.Message(nil)
+	ready, crowded := s.place(ctx, msgs), [][]kafka.Message(nil)
 	if s.callbacks != nil {
 		ready, crowded = s.callbacks.apart(ready)
 	}
@@ -106,6 +104,8 @@ func (s *sender) handOverTopic(ctx context.Context, msgs []kafka.Message) {
 	defer wg.Wait()
 	for _, msgs := range crowded {
 		wg.Go(func() {
+			bounded, cancel := s.bound(ctx)
+			defer cancel()
 			if err := s.callbacks.room(bounded, msgs[0].WriterData.(*slot).place()); err != nil {
 				s.fail(ctx, msgs, err)
 				return
@@ -119,6 +119,10 @@ func (s *sender) handOverTopic(ctx context.Context, msgs []kafka.Message) {
 // handOverPlaced is for messages of one topic that have a partition.
 func (s *sender) handOverPlaced(ctx context.Context, msgs []kafka.Message) {
 	if len(msgs) == 0 {
+		return
+	}
+	if err := ctx.Err(); err != nil { // The Writer does not look.
+		s.fail(ctx, msgs, err)
 		return
 	}
 	if s.cfg.Async {
@@ -146,13 +150,13 @@ func (s *sender) handOverPlaced(ctx context.Context, msgs []kafka.Message) {
 
 // place chooses a partition for each message of one topic, and returns those
 // that have one.
-func (s *sender) place(ctx, bounded context.Context, msgs []kafka.Message) []kafka.Message {
-	n, err := s.partitions(bounded, msgs[0].Topic)
+func (s *sender) place(ctx context.Context, msgs []kafka.Message) []kafka.Message {
+	n, err := s.partitions(ctx, msgs[0].Topic)
 	if err != nil {
 		s.fail(ctx, msgs, err)
 		return nil
 	}
-	errs := s.balancer.choose(bounded, msgs, n)
+	errs := s.balancer.choose(ctx, msgs, n)
 	if errs == nil {
 		return msgs
 	}

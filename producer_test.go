@@ -699,6 +699,42 @@ func TestProducerConfigIsACopy(t *testing.T) {
 	}
 }
 
+func TestWriterSaysOnceThatItIsOutsideOfAllPromises(t *testing.T) {
+	t.Parallel()
+	log := newLogLines()
+	p := produceTo(t, produceCluster(t), kafkax.WithProducerErrorLogger(log))
+	if got := log.String(); got != "" {
+		t.Errorf("logged %q before the first call", got)
+	}
+	for range 3 {
+		p.Writer()
+	}
+	if got := log.String(); strings.Count(got, "vouches for nothing") != 1 {
+		t.Errorf("logged %q", got)
+	}
+}
+
+// What has no key stays as an earlier option set it; what has one does not.
+func TestWithProducerConfigGoesOverTheKeysBeforeIt(t *testing.T) {
+	t.Parallel()
+	c := produceCluster(t)
+	cfg := produceTo(t, c, kafkax.WithProducerTopic("events")).Config()
+	called := make(chan struct{}, 1)
+	p := produceTo(t, c,
+		kafkax.WithProducerTopic("orders"), kafkax.WithProducerBatchSize(7),
+		kafkax.WithProducerCompletion(func([]kafka.Message, error) { called <- struct{}{} }),
+		kafkax.WithProducerConfig(cfg),
+		kafkax.WithProducerBatchBytes(1000),
+	)
+	if got := p.Config(); got.Topic != "events" || got.BatchSize != cfg.BatchSize || got.BatchBytes != 1000 {
+		t.Errorf("topic %q, batch_size %d, batch_bytes %d", got.Topic, got.BatchSize, got.BatchBytes)
+	}
+	if err := p.SendMessage(t.Context(), nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	receive(t, called, "the completion of the option before")
+}
+
 func TestWriterIsPlainAndClosedWithTheProducer(t *testing.T) {
 	t.Parallel()
 	c := produceCluster(t)

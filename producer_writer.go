@@ -77,9 +77,9 @@ func tune(w *kafka.Writer, f func(*kafka.Writer)) error {
 // Writer, where the two may lock each other out. It has no topic: messages
 // carry theirs, and the Writer refuses to have both. Their partition was chosen
 // before.
-func sendingWriter(w *kafka.Writer, rt kafka.RoundTripper, completion func([]kafka.Message, error)) *kafka.Writer {
+func sendingWriter(w *kafka.Writer, addr net.Addr, rt kafka.RoundTripper, completion func([]kafka.Message, error)) *kafka.Writer {
 	return &kafka.Writer{
-		Addr: w.Addr,
+		Addr: addr,
 		Balancer: kafka.BalancerFunc(func(msg kafka.Message, _ ...int) int {
 			return msg.WriterData.(*slot).partition
 		}),
