@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -47,6 +48,9 @@ func (e *engine) runGroup(ctx context.Context) {
 		}
 		if e.cfg.tuneGroup != nil {
 			e.cfg.tuneGroup(&cfg)
+		}
+		if slices.Equal(cfg.Brokers, e.cfg.Brokers) {
+			cfg.Brokers = dialer.bootstrap() // kafka-go would try them in turn
 		}
 		cfg.GroupBalancers = e.leaderBalancers(ctx, cfg.GroupBalancers)
 		group, err := kafka.NewConsumerGroup(cfg)

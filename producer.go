@@ -105,7 +105,8 @@ func newProducer(cfg ProducerConfig, log *loggers) (*Producer, error) {
 		p.dialer.close()
 	})
 
-	w := newWriter(cfg, d.addr(), p.delivery, log)
+	brokers := kafka.TCP(cfg.Brokers...)
+	w := newWriter(cfg, brokers, p.delivery, log)
 	if cfg.tuneWriter != nil {
 		cfg.tuneWriter(w)
 		cfg.Topic, cfg.Async, cfg.BatchBytes = w.Topic, w.Async, cmp.Or(int(w.BatchBytes), cfg.BatchBytes)
@@ -113,6 +114,9 @@ func newProducer(cfg ProducerConfig, log *loggers) (*Producer, error) {
 	p.cfg, p.completion = cfg, w.Completion
 	w.Completion = p.notify
 	p.plain, p.writer = w, p.sending(w)
+	if w.Addr != nil && w.Addr.String() == brokers.String() {
+		p.writer.Addr = d.addr() // kafka-go would try them in turn
+	}
 	p.writer.Stats() // The first snapshot's minima are always 0.
 	return p, nil
 }
