@@ -31,6 +31,7 @@ import (
 type dialer struct {
 	brokers   []string
 	timeout   time.Duration // of a dial
+	silence   time.Duration // of a broker, on a transport's connection
 	given     configured
 	connector *connector
 	answered  *atomic.Pointer[string] // which of the brokers did so last
@@ -47,14 +48,19 @@ type dialer struct {
 	transports []weak.Pointer[kafka.Transport] // those in use, for renew
 }
 
+// requestTimeoutDefault is how long a broker may be silent while it owes an
+// answer.
+const requestTimeoutDefault = 30 * time.Second
+
 // anyBroker is the address of whichever of the brokers answers first. Nothing
 // can be reached on port 0, so it cannot be another's.
 const anyBroker = "any-broker:0"
 
 // newDialer checks the security settings and the files they name, for at most
-// dial_timeout, and dials nothing. Its error is a *ConfigError, or several
+// dial_timeout, and dials nothing. longPoll is how long a broker may hold an
+// answer back because it was asked to. Its error is a *ConfigError, or several
 // joined.
-func newDialer(cfg ConnectionConfig, log *loggers) (*dialer, error) {
+func newDialer(cfg ConnectionConfig, longPoll time.Duration, log *loggers) (*dialer, error) {
 	connector, err := newConnector(cfg, log)
 	if err != nil {
 		return nil, err
@@ -62,6 +68,7 @@ func newDialer(cfg ConnectionConfig, log *loggers) (*dialer, error) {
 	d := &dialer{
 		brokers:   slices.Clone(cfg.Brokers),
 		timeout:   cfg.DialTimeout,
+		silence:   requestTimeoutDefault + longPoll,
 		given:     newConfigured(cfg),
 		connector: connector,
 		answered:  new(atomic.Pointer[string]),
@@ -78,6 +85,7 @@ func (d *dialer) sibling() *dialer {
 	return &dialer{
 		brokers:   d.brokers,
 		timeout:   d.timeout,
+		silence:   d.silence,
 		given:     d.given,
 		connector: d.connector,
 		answered:  d.answered,
@@ -97,13 +105,18 @@ func (d *dialer) addr() net.Addr { return kafka.TCP(anyBroker) }
 // kafkaDialer.
 func (d *dialer) bootstrap() []string { return []string{anyBroker} }
 
-// kafkaDialer is for kafka.ConsumerGroup and kafka.Reader.
+// kafkaDialer is for kafka.ConsumerGroup and kafka.Reader, which set deadlines
+// of their own.
 func (d *dialer) kafkaDialer() *kafka.Dialer {
 	return &kafka.Dialer{ClientID: d.connector.clientID, Timeout: d.patience(), DialFunc: d.dial}
 }
 
 // transport returns a new transport that keeps the metadata of these topics, or
 // of all if there are none. Who asks for it calls CloseIdleConnections.
+//
+// A request on it ends when the broker was silent for request_timeout (and the
+// longPoll of newDialer), so its context needs no deadline: with one, an answer
+// that is still arriving is cut off.
 func (d *dialer) transport(topics ...string) *kafka.Transport {
 	t := &kafka.Transport{
 		Dial:           d.dialPooled,
@@ -307,6 +320,9 @@ func (d *dialer) open(ctx context.Context, network, address string, use usage) (
 
 // add is false after close, and then the connection is closed.
 func (d *dialer) add(c *conn) bool {
+	if c.use != direct {
+		c.boundSilence(d.silence)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.ctx.Err() != nil {

@@ -96,7 +96,7 @@ func newTestDialer(t *testing.T, cfg ConnectionConfig, log *loggers) *dialer {
 	if cfg.DialTimeout == 0 {
 		cfg.DialTimeout = time.Minute
 	}
-	d, err := newDialer(cfg, log)
+	d, err := newDialer(cfg, 0, log)
 	if err != nil {
 		t.Fatal(err)
 	}
