@@ -78,7 +78,7 @@ func TestC1_FilesThatCannotBeReadAreRefused(t *testing.T) {
 				t.Parallel()
 				path := filepath.Join(t.TempDir(), "file")
 				bad.put(t, path)
-				d, err := newDialer(withFile(t, key, path), newLoggers(nil, nil))
+				d, err := newDialer(withFile(t, key, path), 0, newLoggers(nil, nil))
 				var problem *ConfigError
 				if d != nil || !errors.As(err, &problem) || problem.Key != key || !strings.Contains(problem.Rule, bad.rule) {
 					t.Errorf("got %v, want %s: %s", err, key, bad.rule)
@@ -220,7 +220,7 @@ func TestSecurity_FilesOpenToOthersAreWarnedOfOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 			var log logBuffer
-			d, err := newDialer(cfg, log.loggers())
+			d, err := newDialer(cfg, 0, log.loggers())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -62,7 +62,7 @@ func MustNewConsumer(opts ...ConsumerOption) *Consumer {
 
 func newConsumer(cfg ConsumerConfig) (*Consumer, error) {
 	log := newLoggers(cfg.logger, cfg.errorLogger)
-	d, err := newDialer(cfg.ConnectionConfig, log)
+	d, err := newDialer(cfg.ConnectionConfig, cfg.MaxWait, log)
 	if err != nil {
 		return nil, cfg.origin.sourced(err, cfg.keys())
 	}

@@ -69,7 +69,7 @@ func (t *topicState) await(ctx context.Context) bool {
 // count asks for the number of partitions. It is 0 without an error if the
 // topic does not exist.
 func (t *topicState) count(ctx context.Context) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, t.cfg.DialTimeout+requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, t.cfg.DialTimeout+lookupTimeout)
 	defer cancel()
 	res, err := t.client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{t.cfg.Topic}})
 	if err != nil {

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 	"weak"
 
@@ -23,12 +25,16 @@ import (
 //   - keeps the tls.Config it was given, so a rotated certificate would need a
 //     restart;
 //   - drops the broker's reasons for a refusal, or the list of mechanisms that
-//     it offers instead.
+//     it offers instead;
+//   - tries the brokers of a list one after the other, so that one which is
+//     silent holds up a client that the next would answer.
 type dialer struct {
 	brokers   []string
 	timeout   time.Duration // of a dial
+	silence   time.Duration // of a broker, on a transport's connection
 	given     configured
 	connector *connector
+	answered  *atomic.Pointer[string] // which of the brokers did so last
 	log       *loggers
 
 	// ctx ends with close, and every dial with it.
@@ -42,10 +48,15 @@ type dialer struct {
 	transports []weak.Pointer[kafka.Transport] // those in use, for renew
 }
 
+// anyBroker is the address of whichever of the brokers answers first. Nothing
+// can be reached on port 0, so it cannot be another's.
+const anyBroker = "any-broker:0"
+
 // newDialer checks the security settings and the files they name, for at most
-// dial_timeout, and dials nothing. Its error is a *ConfigError, or several
+// dial_timeout, and dials nothing. longPoll is how long a broker may hold an
+// answer back because it was asked to. Its error is a *ConfigError, or several
 // joined.
-func newDialer(cfg ConnectionConfig, log *loggers) (*dialer, error) {
+func newDialer(cfg ConnectionConfig, longPoll time.Duration, log *loggers) (*dialer, error) {
 	connector, err := newConnector(cfg, log)
 	if err != nil {
 		return nil, err
@@ -53,8 +64,10 @@ func newDialer(cfg ConnectionConfig, log *loggers) (*dialer, error) {
 	d := &dialer{
 		brokers:   slices.Clone(cfg.Brokers),
 		timeout:   cfg.DialTimeout,
+		silence:   cfg.RequestTimeout + longPoll,
 		given:     newConfigured(cfg),
 		connector: connector,
+		answered:  new(atomic.Pointer[string]),
 		log:       log,
 	}
 	return d.sibling(), nil
@@ -68,8 +81,10 @@ func (d *dialer) sibling() *dialer {
 	return &dialer{
 		brokers:   d.brokers,
 		timeout:   d.timeout,
+		silence:   d.silence,
 		given:     d.given,
 		connector: d.connector,
+		answered:  d.answered,
 		log:       d.log,
 		ctx:       ctx,
 		stop:      stop,
@@ -78,23 +93,30 @@ func (d *dialer) sibling() *dialer {
 	}
 }
 
-// addr is the cluster, for kafka.Client, kafka.Writer and Transport.RoundTrip.
-func (d *dialer) addr() net.Addr { return kafka.TCP(d.brokers...) }
+// addr is the cluster, for kafka.Client and Transport.RoundTrip with a transport
+// of this dialer. Nobody else can dial it.
+func (d *dialer) addr() net.Addr { return kafka.TCP(anyBroker) }
 
-// kafkaDialer is for kafka.ConsumerGroup and kafka.Reader.
+// bootstrap is the same as a list of brokers, for kafka.ConsumerGroup with this
+// kafkaDialer.
+func (d *dialer) bootstrap() []string { return []string{anyBroker} }
+
+// kafkaDialer is for kafka.ConsumerGroup and kafka.Reader, which set deadlines
+// of their own.
 func (d *dialer) kafkaDialer() *kafka.Dialer {
-	return &kafka.Dialer{ClientID: d.connector.clientID, Timeout: 2 * d.timeout, DialFunc: d.dial}
+	return &kafka.Dialer{ClientID: d.connector.clientID, Timeout: d.patience(), DialFunc: d.dial}
 }
 
 // transport returns a new transport that keeps the metadata of these topics, or
 // of all if there are none. Who asks for it calls CloseIdleConnections.
+//
+// A request on it ends when the broker was silent for request_timeout (and the
+// longPoll of newDialer), so its context needs no deadline: with one, an answer
+// that is still arriving is cut off.
 func (d *dialer) transport(topics ...string) *kafka.Transport {
 	t := &kafka.Transport{
-		Dial: d.dialPooled,
-		// A transport tries the brokers one after the other within one
-		// DialTimeout, so one that is silent would use up the time of all.
-		// dial bounds each of them, by less, as it says why.
-		DialTimeout:    2 * d.timeout * time.Duration(max(1, len(d.brokers))),
+		Dial:           d.dialPooled,
+		DialTimeout:    d.patience(),
 		MetadataTTL:    time.Second,
 		MetadataTopics: topics,
 		ClientID:       d.connector.clientID,
@@ -104,6 +126,12 @@ func (d *dialer) transport(topics ...string) *kafka.Transport {
 	d.transports = slices.DeleteFunc(d.transports, func(old weak.Pointer[kafka.Transport]) bool { return old.Value() == nil })
 	d.transports = append(d.transports, weak.Make(t))
 	return t
+}
+
+// patience is longer than dialling anyBroker takes, so that what ends a dial is
+// the dial's own bound, which says why.
+func (d *dialer) patience() time.Duration {
+	return 2*d.timeout + time.Duration(len(d.brokers))*raceDelay
 }
 
 // renew makes every request that begins from now on go over a connection that
@@ -166,20 +194,13 @@ func (d *dialer) ping(ctx context.Context) error {
 	defer context.AfterFunc(d.ctx, quiet.close)()
 	defer quiet.close()
 
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-
-	errs := make([]error, len(d.brokers))
-	var wg sync.WaitGroup
-	for i, broker := range d.brokers {
-		wg.Go(func() {
-			if _, errs[i] = quiet.open(ctx, "tcp", broker, proof); errs[i] == nil {
-				cancel()
-			}
-		})
-	}
-	wg.Wait()
-	if slices.Contains(errs, nil) {
+	winner, _, errs := race(ctx, d.brokers, 0,
+		func(ctx context.Context, broker string) (net.Conn, error) {
+			return quiet.open(ctx, "tcp", broker, proof)
+		},
+		func(net.Conn) {}, // quiet closes it
+	)
+	if winner >= 0 {
 		return nil
 	}
 	return errors.Join(errs...)
@@ -213,12 +234,12 @@ func (d *dialer) explain(err error) error {
 
 // dial is kafka.Dialer's DialFunc. Every error is a *ConnectError.
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	return d.open(ctx, network, address, direct)
+	return d.openAny(ctx, network, address, direct)
 }
 
 // dialPooled is kafka.Transport's Dial.
 func (d *dialer) dialPooled(ctx context.Context, network, address string) (net.Conn, error) {
-	return d.open(ctx, network, address, pooled)
+	return d.openAny(ctx, network, address, pooled)
 }
 
 // usage is who a connection is for.
@@ -229,6 +250,37 @@ const (
 	pooled              // kafka.Transport, which closes what is idle
 	proof               // ping: it ends with a request that only a client which was let in gets an answer to
 )
+
+// openAny is open, of whichever broker answers first if it may be any. The one
+// that did so last is tried first; the others in random order, so that not all
+// clients come to the same one. When none does, a refusal is what is returned,
+// if there was one.
+func (d *dialer) openAny(ctx context.Context, network, address string, use usage) (net.Conn, error) {
+	if address != anyBroker {
+		return d.open(ctx, network, address, use)
+	}
+	order := slices.Clone(d.brokers)
+	rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+	if last := d.answered.Load(); last != nil {
+		i := slices.Index(order, *last)
+		order[0], order[i] = order[i], order[0]
+	}
+	winner, c, errs := race(ctx, order, raceDelay,
+		func(ctx context.Context, broker string) (net.Conn, error) { return d.open(ctx, network, broker, use) },
+		func(late net.Conn) { late.Close() },
+	)
+	if winner >= 0 {
+		d.answered.Store(&order[winner])
+		return c, nil
+	}
+	if i := slices.IndexFunc(errs, isRefused); i >= 0 {
+		return nil, errs[i]
+	}
+	if len(errs) > 0 {
+		return nil, errs[0]
+	}
+	return nil, &ConnectError{Broker: address, Step: stepConnect, Err: ErrNoBrokers}
+}
 
 // open makes a connection within dial_timeout, and takes it into the books.
 func (d *dialer) open(ctx context.Context, network, address string, use usage) (net.Conn, error) {
@@ -264,6 +316,9 @@ func (d *dialer) open(ctx context.Context, network, address string, use usage) (
 
 // add is false after close, and then the connection is closed.
 func (d *dialer) add(c *conn) bool {
+	if c.use != direct {
+		c.boundSilence(d.silence)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.ctx.Err() != nil {

@@ -3,6 +3,7 @@ package kafkax_test
 import (
 	"context"
 	"errors"
+	"net"
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
@@ -16,6 +17,49 @@ import (
 
 	"github.com/bi-common/kafkax"
 )
+
+// silentBroker takes connections and never says a word.
+func silentBroker(t *testing.T) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() }) // and the connections that nobody took
+	return l.Addr().String()
+}
+
+// With a dial_timeout of an hour, whoever waits for the silent brokers waits
+// for the test's end.
+func TestD13_SilentBootstrapBrokersDelayNoClient(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, 1)
+	brokers := append([]string{silentBroker(t), silentBroker(t), silentBroker(t)}, b.addrs...)
+	p, err := kafkax.NewProducer(
+		kafkax.WithProducerBrokers(brokers...), kafkax.WithProducerTopic(b.topic), kafkax.WithProducerDialTimeout(time.Hour),
+		kafkax.WithProducerErrorLogger(testLogger(t)),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if err := p.SendMessage(testContext(t), nil, []byte("0/0")); err != nil {
+		t.Fatal(err)
+	}
+	for _, group := range []string{"g", ""} {
+		opts := []kafkax.ConsumerOption{kafkax.WithConsumerBrokers(brokers...), kafkax.WithConsumerDialTimeout(time.Hour)}
+		if group == "" {
+			opts = append(opts, kafkax.WithConsumerPartition(0))
+		}
+		c := b.consumer(t, group, opts...)
+		if err := c.Ping(testContext(t)); err != nil {
+			t.Errorf("group %q: Ping: %v", group, err)
+		}
+		if m, err := c.FetchMessage(testContext(t)); err != nil || string(m.Value) != "0/0" {
+			t.Errorf("group %q: got %q, %v", group, m.Value, err)
+		}
+	}
+}
 
 // The password is right, and every connection is cut inside SASL for a while.
 func TestD13_HangupsDuringAuthenticationAreRetried(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/sasl"
@@ -45,7 +46,7 @@ func newConnector(cfg ConnectionConfig, log *loggers) (*connector, error) {
 // closing that never waits for the peer.
 type connection struct {
 	net.Conn
-	raw net.Conn
+	raw *lively
 }
 
 // connect blocks until the broker has let this client in, but not after ctx has
@@ -72,7 +73,8 @@ func (k *connector) connect(ctx context.Context, network, address string, prove 
 		return nil, stepTurn, context.Cause(ctx)
 	}
 
-	h := &handshake{connection: connection{Conn: socket, raw: socket}}
+	h := &handshake{connection: connection{Conn: socket, raw: &lively{Conn: socket}}}
+	h.Conn = h.raw
 	h.reach(stepGreet)
 	metadata := &sasl.Metadata{Host: host, Port: port}
 	finished := callUser(func() error {
@@ -122,6 +124,9 @@ func (k *connector) shake(ctx context.Context, h *handshake, host string, prove 
 	pc := protocol.NewConn(&greeting{Conn: h.Conn}, k.clientID)
 	return introduce(ctx, pc, k.mechanism, prove, h.reach)
 }
+
+// boundSilence is for after the handshake, which the context bounds.
+func (c *connection) boundSilence(silence time.Duration) { c.raw.bound(silence) }
 
 func splitAddress(address string) (host string, port int, err error) {
 	host, service, err := net.SplitHostPort(address)

@@ -121,7 +121,7 @@ func TestSecurity_OnlyAnAnswerRefuses(t *testing.T) {
 		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed,
 		timeoutError{},
 		errDialTimeout, &PanicError{}, errGoexit, errHTTP,
-		errors.New("no token"), &ConfigError{}, kafka.UnsupportedVersion, kafka.BrokerNotAvailable,
+		errors.New("no token"), &ConfigError{}, &silenceError{}, kafka.UnsupportedVersion, kafka.BrokerNotAvailable,
 	} {
 		for _, step := range steps {
 			if e := cfg.explain("a:1", step, err); isRefused(e) {

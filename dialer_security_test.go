@@ -576,7 +576,7 @@ func TestC1_SecurityProblemsAreConfigErrors(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			d, err := newDialer(tt.cfg, newLoggers(nil, nil))
+			d, err := newDialer(tt.cfg, 0, newLoggers(nil, nil))
 			if d != nil || !errors.Is(err, ErrInvalidConfig) {
 				t.Fatalf("got %v, %v", d, err)
 			}

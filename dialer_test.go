@@ -46,6 +46,13 @@ var dialPaths = []struct {
 		_, err = c.Brokers()
 		return err
 	}},
+	{"group", func(ctx context.Context, d *dialer) error {
+		c, err := d.kafkaDialer().DialContext(ctx, "tcp", d.bootstrap()[0])
+		if err == nil {
+			err = c.Close()
+		}
+		return err
+	}},
 	{"transport", func(ctx context.Context, d *dialer) error {
 		t := d.transport()
 		defer t.CloseIdleConnections()
@@ -89,7 +96,7 @@ func newTestDialer(t *testing.T, cfg ConnectionConfig, log *loggers) *dialer {
 	if cfg.DialTimeout == 0 {
 		cfg.DialTimeout = time.Minute
 	}
-	d, err := newDialer(cfg, log)
+	d, err := newDialer(cfg, 0, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -359,20 +366,104 @@ func wantSilence(t *testing.T, err error, broker, step string) {
 	}
 }
 
+// Whichever of the brokers a client comes to first, and whether it takes the
+// connection and says nothing or does not even take it: the next is tried soon.
 func TestD13_SilentBrokerDoesNotUseUpTheTimeOfTheOthers(t *testing.T) {
 	t.Parallel()
+	for _, path := range dialPaths[1:] { // The first is of one broker alone.
+		t.Run(path.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				d := newVirtualDialer(t, ConnectionConfig{
+					Brokers:     []string{"silent:1", "lost:1", "refuses:1", "good:1"},
+					DialTimeout: 10 * time.Second,
+				}, virtualNet{"silent:1": silent, "lost:1": nil, "good:1": follow(answering("good", 1))})
+				for n := range 10 { // They are taken in random order.
+					began := time.Now()
+					if err := path.try(testContext(t), d); err != nil {
+						t.Fatal(err)
+					}
+					took := time.Since(began)
+					if took > 2*raceDelay {
+						t.Errorf("try %d took %v", n, took)
+					}
+					if n > 0 && took > 0 {
+						t.Errorf("try %d took %v, although it is known who answers", n, took)
+					}
+				}
+			})
+		})
+	}
+}
+
+// answering is a script of a cluster of one broker, with a topic that has no
+// partitions.
+func answering(host string, port int32) script {
+	return func(req protocol.Message) (protocol.Message, error) {
+		if _, ok := req.(*metadata.Request); ok {
+			return &metadata.Response{
+				Brokers: []metadata.ResponseBroker{{NodeID: 1, Host: host, Port: port}},
+				Topics:  []metadata.ResponseTopic{{Name: "orders"}},
+			}, nil
+		}
+		return nil, nil
+	}
+}
+
+// What is remembered is a guess: the broker that answered last may be the next
+// to fall silent.
+func TestD13_TheBrokerThatAnsweredLastMayFallSilent(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := newVirtualDialer(t, ConnectionConfig{
-			Brokers:     []string{"silent:1", "lost:1", "good:1"},
-			DialTimeout: 10 * time.Second,
-		}, virtualNet{"silent:1": silent, "lost:1": nil, "good:1": follow(willing)})
-		for range 10 { // kafka-go takes them in random order.
-			tr := d.transport()
-			_, err := (&kafka.Client{Addr: d.addr(), Transport: tr}).Metadata(testContext(t), &kafka.MetadataRequest{})
-			tr.CloseIdleConnections()
+		net := virtualNet{"a:1": follow(willing), "b:1": silent}
+		d := newVirtualDialer(t, ConnectionConfig{Brokers: []string{"a:1", "b:1"}, DialTimeout: 10 * time.Second}, net)
+		reach := func(s *dialer, want string) (took time.Duration) {
+			t.Helper()
+			began := time.Now()
+			c, err := s.dial(testContext(t), "tcp", anyBroker)
 			if err != nil {
 				t.Fatal(err)
 			}
+			c.Close()
+			if got := *d.answered.Load(); got != want {
+				t.Errorf("reached %s, want %s", got, want)
+			}
+			return time.Since(began)
+		}
+		reach(d, "a:1")
+		net["a:1"], net["b:1"] = nil, follow(willing)
+		if took := reach(d, "b:1"); took != raceDelay {
+			t.Errorf("took %v, want %v", took, raceDelay)
+		}
+		sibling := d.sibling() // of the next join
+		defer sibling.close()
+		if took := reach(sibling, "b:1"); took != 0 {
+			t.Errorf("took %v, although a sibling knows who answers", took)
+		}
+	})
+}
+
+// When nobody answers, a refusal says more than silence.
+func TestD13_OfSeveralFailuresARefusalIsTold(t *testing.T) {
+	t.Parallel()
+	refuse := follow(func(req protocol.Message) (protocol.Message, error) {
+		if _, ok := req.(*saslhandshake.Request); ok {
+			return &saslhandshake.Response{ErrorCode: int16(kafka.UnsupportedSASLMechanism)}, nil
+		}
+		return nil, nil
+	})
+	synctest.Test(t, func(t *testing.T) {
+		d := newVirtualDialer(t, ConnectionConfig{
+			Brokers: []string{"silent:1", "refuses:1", "lost:1"}, DialTimeout: 10 * time.Second, SASL: plainUser("right"),
+		}, virtualNet{"silent:1": silent, "refuses:1": refuse, "lost:1": nil})
+		began := time.Now()
+		_, err := d.dial(testContext(t), "tcp", anyBroker)
+		var connect *ConnectError
+		if !errors.As(err, &connect) || connect.Broker != "refuses:1" || !errors.Is(err, ErrAuthentication) {
+			t.Errorf("got %v", err)
+		}
+		if took := time.Since(began); took > d.timeout+2*raceDelay {
+			t.Errorf("took %v", took)
 		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -369,6 +370,25 @@ type unprintedError struct {
 
 func (e *unprintedError) Error() string { return e.text }
 func (e *unprintedError) Unwrap() error { return e.err }
+
+// silenceError is of a broker that sent, or took, no byte for too long. It is a
+// timeout, and matches [context.DeadlineExceeded].
+type silenceError struct {
+	after time.Duration
+	err   error
+}
+
+func (e *silenceError) Error() string {
+	return fmt.Sprintf("the broker was silent for %v (request_timeout, and of a consumer max_wait)", e.after)
+}
+
+// Timeout and Temporary make it a net.Error.
+func (e *silenceError) Timeout() bool   { return true }
+func (e *silenceError) Temporary() bool { return false }
+
+func (e *silenceError) Is(target error) bool { return target == context.DeadlineExceeded }
+
+func (e *silenceError) Unwrap() error { return e.err }
 
 // Permanent marks an error as not worth retrying: a handler that returns it
 // sends the message to the dead letter topic at once, or to the failure

@@ -107,9 +107,6 @@ func (f *fetcher) step(ctx context.Context) error {
 		if errors.Is(err, kafka.OffsetOutOfRange) {
 			return f.outOfRange(ctx)
 		}
-		if errors.Is(err, context.DeadlineExceeded) {
-			f.limit = max(f.limit/2, 1) // a slow line: ask for what fits
-		}
 		return err
 	}
 	d, err := decode(res, f.topic, f.id, f.offset, f.cfg.IsolationLevel, f.messages)
@@ -188,8 +185,8 @@ func (f *fetcher) locate(ctx context.Context) error {
 // fetch makes one request. With a throttle the broker wants to be left alone for
 // so long.
 func (f *fetcher) fetch(ctx context.Context) (p *fetch.ResponsePartition, throttle time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, f.cfg.MaxWait+requestTimeout)
-	defer cancel()
+	// The dialer ends it when the broker is silent; a deadline would cut off an
+	// answer that is still arriving.
 	f.stats.fetches.Add(1)
 	m, err := f.client.Transport.RoundTrip(ctx, f.client.Addr, &fetch.Request{
 		ReplicaID:   -1,

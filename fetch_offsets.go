@@ -8,13 +8,13 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// requestTimeout bounds a single request to a broker, beyond the time the broker
-// was told it may wait for data.
-const requestTimeout = 10 * time.Second
+// lookupTimeout bounds a request whose answer is small: for offsets, or for the
+// partitions of a topic.
+const lookupTimeout = 10 * time.Second
 
 // listOffsets asks the leaders for one offset a partition.
 func listOffsets(ctx context.Context, client *kafka.Client, topic string, isolation kafka.IsolationLevel, requests []kafka.OffsetRequest) (map[int]int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	res, err := client.ListOffsets(ctx, &kafka.ListOffsetsRequest{
 		Topics:         map[string][]kafka.OffsetRequest{topic: requests},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -79,6 +80,9 @@ func (m *membership) open(ctx context.Context) error {
 	}
 	if err := m.tune(&cfg); err != nil {
 		return err
+	}
+	if slices.Equal(cfg.Brokers, m.cfg.Brokers) {
+		cfg.Brokers = m.dialer.bootstrap() // kafka-go would try them in turn
 	}
 	m.leading.scope, m.leading.ctx = m.scope, ctx
 	cfg.GroupBalancers = m.leading.balancers(cfg.GroupBalancers)
@@ -247,7 +251,7 @@ func (m *membership) close(ctx context.Context) {
 	abandoned := m.abandoned
 	if ctx.Err() == nil { // the topic is gone, nobody is waiting
 		var cancel context.CancelFunc
-		abandoned, cancel = context.WithTimeout(m.abandoned, requestTimeout)
+		abandoned, cancel = context.WithTimeout(m.abandoned, lookupTimeout)
 		defer cancel()
 	}
 	// Between two generations there is no connection for a moment, and without

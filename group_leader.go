@@ -124,7 +124,7 @@ func (s *scope) existingPartitions(ctx context.Context, topics []string) ([]kafk
 	transport := s.dialer.transport(topics...)
 	defer transport.CloseIdleConnections()
 	client := &kafka.Client{Addr: s.dialer.addr(), Transport: transport}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout+requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout+lookupTimeout)
 	defer cancel()
 	res, err := client.Metadata(ctx, &kafka.MetadataRequest{Topics: topics})
 	if err != nil {
