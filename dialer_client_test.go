@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -45,6 +46,9 @@ func TestD13_SilentBootstrapBrokersDelayNoClient(t *testing.T) {
 	defer p.Close()
 	if err := p.SendMessage(testContext(t), nil, []byte("0/0")); err != nil {
 		t.Fatal(err)
+	}
+	if got, want := p.Writer().Addr.String(), strings.Join(brokers, ","); got != want {
+		t.Errorf("the Writer names %s, want %s: it may be given another transport", got, want)
 	}
 	for _, group := range []string{"g", ""} {
 		opts := []kafkax.ConsumerOption{kafkax.WithConsumerBrokers(brokers...), kafkax.WithConsumerDialTimeout(time.Hour)}
