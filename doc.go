@@ -17,7 +17,7 @@
 // [NewProducer] and [NewConsumer] report every problem at once, each a
 // [ConfigError], and do not connect; [Producer.Ping] and [Consumer.Ping] do.
 // [ConsumerConfig.Explain] lists each key with its value and the layer it came
-// from. Secrets are masked wherever a configuration is printed.
+// from. Nothing prints a [Secret].
 //
 // # Produce
 //

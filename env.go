@@ -16,8 +16,9 @@ func LoadProducerFromEnv() (ProducerConfig, error) {
 // result before it gives it to [WithConsumerConfig]. [NewConsumer] does the same
 // by itself.
 //
-// Brokers and the topic may still be missing: [NewConsumer] asks for them. Any
-// other problem is in the one error, which matches [ErrInvalidConfig].
+// Brokers, the topic, and both the group and the partition may still be missing:
+// [NewConsumer] asks for them. Any other problem is in the one error, which
+// matches [ErrInvalidConfig].
 func LoadConsumerFromEnv() (ConsumerConfig, error) {
 	return resolve(osSurroundings, []ConsumerOption(nil), false)
 }

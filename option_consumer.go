@@ -42,9 +42,10 @@ func WithConsumerDialTimeout(d time.Duration) ConsumerOption {
 	return consumerSetting("dial_timeout", "WithConsumerDialTimeout", d)
 }
 
-// WithConsumerRequestTimeout sets how long a broker may be silent while an answer
-// of its is awaited. Each byte that arrives starts it anew, so it does not bound
-// a large answer over a slow line.
+// WithConsumerRequestTimeout sets how long a broker may be silent while an
+// answer of its is awaited. Each byte that arrives starts it anew, so it does
+// not bound a large answer over a slow line. Raise it when brokers are slow to
+// begin to answer; lower it to find sooner that one is gone.
 //
 // Default 30s; below 1ms is an error matching [ErrInvalidConfig]. Kafka:
 // request.timeout.ms.
@@ -54,8 +55,10 @@ func WithConsumerRequestTimeout(d time.Duration) ConsumerOption {
 	return consumerSetting("request_timeout", "WithConsumerRequestTimeout", d)
 }
 
-// WithConsumerShutdownTimeout sets how long [Consumer.Close] may take before
-// it cuts off what has not finished and names it in its error.
+// WithConsumerShutdownTimeout sets how long [Consumer.Close] may take before it
+// cuts off what has not finished and names it in its error. Raise it when a
+// handler may need longer, and what ends the process
+// (terminationGracePeriodSeconds) with it.
 //
 // Default 30s; below 1ms is an error matching [ErrInvalidConfig].
 // [Consumer.GracefulShutdown] is bounded by its context instead. Kafka has no
@@ -218,7 +221,8 @@ func WithConsumerMinBytes(n int) ConsumerOption {
 }
 
 // WithConsumerMaxBytes sets the most memory that what is fetched and not handled
-// yet may take, over all partitions. Each fetch asks for a share of it.
+// yet may take, over all partitions. Each fetch asks for a share of it. Raise it
+// when handlers wait for fetches; lower it when memory is short.
 //
 // Default 10485760 (10 MiB); below 1 or below the least bytes it is an error
 // matching [ErrInvalidConfig]. A single batch that is larger is still
@@ -270,7 +274,9 @@ func WithConsumerIsolationLevel(level IsolationLevel) ConsumerOption {
 }
 
 // WithConsumerCommitInterval sets how often handled offsets are committed.
-// [Consumer.ConsumeWithManualCommit] does not wait for it.
+// [Consumer.ConsumeWithManualCommit] does not wait for it. Raise it when
+// commits load the brokers; lower it when what comes again after a crash is
+// costly.
 //
 // Default 1s; 0 asks for a commit after each message, anything else below 1ms
 // is an error matching [ErrInvalidConfig]. Kafka: auto.commit.interval.ms.
@@ -289,7 +295,8 @@ func WithConsumerHeartbeatInterval(d time.Duration) ConsumerOption {
 }
 
 // WithConsumerSessionTimeout sets how long the group waits for a heartbeat
-// before it drops this member and rebalances.
+// before it drops this member and rebalances. Raise it when members are dropped
+// though they live; lower it to have a dead one replaced sooner.
 //
 // Default 30s; it must exceed the heartbeat interval and not the rebalance
 // timeout, or [NewConsumer] returns an error matching [ErrInvalidConfig].
@@ -300,7 +307,7 @@ func WithConsumerSessionTimeout(d time.Duration) ConsumerOption {
 }
 
 // WithConsumerRebalanceTimeout sets how long a rebalance waits for its members
-// to finish what they hold.
+// to finish what they hold. Raise it when handlers are cut off in rebalances.
 //
 // Default 60s; below the session timeout it is an error matching
 // [ErrInvalidConfig]. Kafka: max.poll.interval.ms.
@@ -425,7 +432,8 @@ func WithConsumerDLQTopic(topic string) ConsumerOption {
 }
 
 // WithConsumerBatchSize sets the most messages that [Consumer.ConsumeBatch]
-// hands over at once.
+// hands over at once. Raise it when each call of the handler costs much,
+// whatever the batch holds.
 //
 // Default 100; from 1 to 1000000, or it is an error matching
 // [ErrInvalidConfig]. For one loop: [WithBatchSize]. Kafka: max.poll.records
@@ -445,7 +453,8 @@ func WithConsumerBatchTimeout(d time.Duration) ConsumerOption {
 	return consumerSetting("consumer.batch_timeout", "WithConsumerBatchTimeout", d)
 }
 
-// WithConsumerConcurrency sets how many handlers run at once.
+// WithConsumerConcurrency sets how many handlers run at once. Raise it when
+// handlers wait for something else most of their time.
 //
 // Default 1; from 1 to 10000, or it is an error matching [ErrInvalidConfig].
 // For one loop: [WithConcurrency]. Kafka has no such property.

@@ -42,9 +42,10 @@ func WithProducerDialTimeout(d time.Duration) ProducerOption {
 	return producerSetting("dial_timeout", "WithProducerDialTimeout", d)
 }
 
-// WithProducerRequestTimeout sets how long a broker may be silent while an answer
-// of its is awaited. Each byte that arrives starts it anew, so it does not bound
-// a large answer over a slow line.
+// WithProducerRequestTimeout sets how long a broker may be silent while an
+// answer of its is awaited. Each byte that arrives starts it anew, so it does
+// not bound a large answer over a slow line. Raise it when brokers are slow to
+// begin to answer; lower it to find sooner that one is gone.
 //
 // Default 30s; below 1ms is an error matching [ErrInvalidConfig]. Kafka:
 // request.timeout.ms.
@@ -54,8 +55,10 @@ func WithProducerRequestTimeout(d time.Duration) ProducerOption {
 	return producerSetting("request_timeout", "WithProducerRequestTimeout", d)
 }
 
-// WithProducerShutdownTimeout sets how long [Producer.Close] may take before
-// it cuts off what has not finished and names it in its error.
+// WithProducerShutdownTimeout sets how long [Producer.Close] may take before it
+// cuts off what has not finished and names it in its error. Raise it when what
+// is buffered may need longer, and what ends the process
+// (terminationGracePeriodSeconds) with it.
 //
 // Default 30s; below 1ms is an error matching [ErrInvalidConfig].
 // [Producer.GracefulShutdown] is bounded by its context instead. Kafka has no
@@ -197,7 +200,8 @@ func WithProducerBatchSize(n int) ProducerOption {
 }
 
 // WithProducerBatchBytes sets the most bytes of one request to a partition,
-// before compression. A larger message is not sent.
+// before compression. A larger message is not sent. Raise it when messages are
+// refused for their size.
 //
 // Default 1048576 (1 MiB); from 1 to 1073741824, or it is an error matching
 // [ErrInvalidConfig]. The topic's max.message.bytes must allow it. Kafka:
@@ -208,7 +212,8 @@ func WithProducerBatchBytes(n int) ProducerOption {
 }
 
 // WithProducerBatchTimeout sets how long a batch that is not full waits for
-// more messages.
+// more messages. Raise it when many small requests load the brokers and a send
+// may take longer.
 //
 // Default 1ms; 0 or below is an error matching [ErrInvalidConfig]. A lone
 // synchronous send waits that long too. Kafka: linger.ms.
@@ -250,7 +255,9 @@ func WithProducerIdempotent(idempotent bool) ProducerOption {
 
 // WithProducerDeliveryTimeout sets how long a message may be on its way,
 // retries included. A send that exceeds it fails, with an error matching
-// [ErrOutcomeUnknown] if it was in flight.
+// [ErrOutcomeUnknown] if it was in flight. Raise it when an outage of the
+// cluster must be outlasted; lower it when whoever waits for the send gives up
+// sooner.
 //
 // Default 120s; below the write timeout it is an error matching
 // [ErrInvalidConfig]. Kafka: delivery.timeout.ms.
