@@ -3,9 +3,11 @@ package kafkax
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -123,6 +125,46 @@ func TestRoutes_OneTransportATopicUntilItIsIdle(t *testing.T) {
 		got := broker.stamps()
 		if a, b := got[len(got)-2], got[len(got)-1]; a != (stamp{103, 0, 0}) || b != (stamp{101, 0, 3}) {
 			t.Errorf("went on with %v and %v, want a new identity for a, and the old sequence for b", a, b)
+		}
+	})
+}
+
+// onceAnswered is a cluster that falls silent after its first answer.
+type onceAnswered struct{ asked atomic.Int32 }
+
+func (*onceAnswered) CloseIdleConnections() {}
+
+func (o *onceAnswered) RoundTrip(ctx context.Context, _ net.Addr, _ kafka.Request) (kafka.Response, error) {
+	if o.asked.Add(1) == 1 {
+		return topicAnswer(0), nil
+	}
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func TestP3_LookupOverFreshConnectionsIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testDeliveryConfig()
+		quiet := kafka.LoggerFunc(func(string, ...any) {})
+		d := newDeliveryOver(cfg, func(...string) transport { return &onceAnswered{} }, func(err error) error { return err }, newLoggers(quiet, quiet))
+		t.Cleanup(d.close)
+		ask := func() error {
+			_, err := d.RoundTrip(context.Background(), testAddr, &metadata.Request{TopicNames: []string{"orders"}})
+			return err
+		}
+		if err := ask(); err != nil {
+			t.Fatal(err)
+		}
+		u, err := d.routes.acquire("orders")
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.value.renew()
+		d.routes.release(u)
+		start := time.Now()
+		if err := ask(); !errors.Is(err, errDeliveryTimeout) || time.Since(start) != cfg.DeliveryTimeout {
+			t.Errorf("got %v after %s, want the delivery timeout's error after %s", err, time.Since(start), cfg.DeliveryTimeout)
 		}
 	})
 }

@@ -152,6 +152,36 @@ func TestP3_BalancerThatBlocksHoldsUpItsOwnCall(t *testing.T) {
 	}
 }
 
+// endedContext has ended, and nobody was woken by that yet.
+type endedContext struct {
+	context.Context
+	ended atomic.Bool
+}
+
+func (c *endedContext) Err() error {
+	if c.ended.Load() {
+		return context.Canceled
+	}
+	return c.Context.Err()
+}
+
+func TestP3_ContextEndsWhileThePartitionIsChosen(t *testing.T) {
+	t.Parallel()
+	c := produceCluster(t)
+	ctx := &endedContext{Context: t.Context()}
+	p := produceTo(t, c, withBalancer(func(kafka.Message, ...int) int { ctx.ended.Store(true); return 0 }))
+	err := p.SendMessage(ctx, nil, []byte("v"))
+	if !errors.Is(err, context.Canceled) || errors.Is(err, kafkax.ErrOutcomeUnknown) {
+		t.Errorf("got %v, want context.Canceled and a known outcome", err)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	if n := c.PartitionInfo("orders", 0).HighWatermark; n != 0 {
+		t.Errorf("stored %d", n)
+	}
+}
+
 func TestP5_BalancerThatBlocksEndsWithTheStop(t *testing.T) {
 	t.Parallel()
 	c := produceCluster(t)
