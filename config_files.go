@@ -14,17 +14,15 @@ const (
 	// file of another kind takes.
 	maxFileBytes = 1 << 20
 
-	// others is who else may touch a file, as bits of its mode: to read it, and
-	// to write it (its group too).
-	othersRead  = 0o004
+	// othersWrite are the bits of a file's mode that let its group and everybody
+	// write it.
 	othersWrite = 0o022
 )
 
 // configFile is a file that a key names.
 type configFile struct {
-	key    string
-	path   string
-	secret bool // who reads it can act as this client
+	key  string
+	path string
 }
 
 // contents returns what the file holds, or a [ConfigError] with key and rule. What
@@ -33,8 +31,9 @@ type configFile struct {
 // is judged, so nobody can put another in its place between the two. It blocks
 // for as long as the file system does, see configFiles.
 //
-// risk says who else may read or write the file, if that is anybody who should
-// not.
+// risk says that others may write the file, who could put something of theirs in
+// its place. Who may read it is no concern here: a secret that an orchestrator
+// mounts is readable by all that runs in its container.
 func (f configFile) contents() (content []byte, risk string, err error) {
 	fail := func(rule string, cause error) ([]byte, string, error) {
 		return nil, "", &ConfigError{Key: f.key, Rule: rule, Err: cause}
@@ -63,13 +62,8 @@ func (f configFile) contents() (content []byte, risk string, err error) {
 }
 
 func (f configFile) risk(mode os.FileMode) string {
-	switch {
-	case runtime.GOOS == "windows": // Its modes say nothing about who may do what.
-		return ""
-	case mode&othersWrite != 0:
+	if runtime.GOOS != "windows" && mode&othersWrite != 0 { // modes say nothing there about who may do what
 		return fmt.Sprintf("others may write it (mode %04o): take that right away", mode)
-	case f.secret && mode&othersRead != 0:
-		return fmt.Sprintf("everybody on this machine may read it (mode %04o): take that right away", mode)
 	}
 	return ""
 }

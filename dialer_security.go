@@ -109,7 +109,7 @@ func (m *material[T]) take(read filesRead) (T, error) {
 	value, complaint, err := m.update(read)
 	for _, key := range slices.Sorted(maps.Keys(read.risks)) {
 		if m.warnOf(key) {
-			m.log.warn("a file with credentials is open to others", logAttrs{slog.String("key", key), slog.String("risk", read.risks[key])})
+			m.log.warn("others may write a file that this client trusts", logAttrs{slog.String("key", key), slog.String("risk", read.risks[key])})
 		}
 	}
 	if complaint != nil {
@@ -199,7 +199,7 @@ func (c TLSConfig) files() configFiles {
 	files := configFiles{
 		{key: keyCAFile, path: c.CAFile},
 		{key: keyCertFile, path: c.CertFile},
-		{key: keyKeyFile, path: c.KeyFile, secret: true},
+		{key: keyKeyFile, path: c.KeyFile},
 	}
 	return slices.DeleteFunc(files, func(f configFile) bool { return f.path == "" })
 }
@@ -247,7 +247,7 @@ func newSASLMaterial(ctx context.Context, cfg ConnectionConfig, log *loggers) (*
 	default:
 		var files configFiles
 		if cfg.SASL.PasswordFile != "" {
-			files = configFiles{{key: keyPasswordFile, path: cfg.SASL.PasswordFile, secret: true}}
+			files = configFiles{{key: keyPasswordFile, path: cfg.SASL.PasswordFile}}
 		}
 		m = newMaterial(files, cfg.SASL.parse, log)
 	}

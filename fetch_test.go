@@ -556,7 +556,7 @@ func TestD15_MemoryIsGivenBackWhole(t *testing.T) {
 	const size = 1 << 20
 	shared := budget.New(size)
 	a := newAllowance(shared)
-	for _, own := range []bool{true, false} { // the first fetch is the partition's own
+	take := func(own bool) *holding {
 		h, err := a.take(t.Context(), 5000)
 		if err != nil || h.own != own {
 			t.Fatalf("own %v, error %v", h.own, err)
@@ -565,27 +565,24 @@ func TestD15_MemoryIsGivenBackWhole(t *testing.T) {
 		if used := shared.Used(); (used > 0) == own {
 			t.Errorf("own %v: %d bytes of all are taken", own, used)
 		}
-		if own {
-			defer func(h *holding) {
-				h.giveAll()
-				if len(a.own) != 1 {
-					t.Error("the partition's own fetch is not free again")
-				}
-			}(h)
-			continue
-		}
-		var givers sync.WaitGroup
-		for range 8 {
-			givers.Go(func() {
-				for range 512 {
-					h.give(size / 2 / 4096)
-				}
-			})
-		}
-		givers.Wait()
-		h.giveAll() // none is left
-		if used := shared.Used(); used != 0 {
-			t.Errorf("%d bytes are still taken", used)
-		}
+		return h
+	}
+	own, ofAll := take(true), take(false) // the first fetch is the partition's own
+	var givers sync.WaitGroup
+	for range 8 {
+		givers.Go(func() {
+			for range 512 {
+				ofAll.give(size / 2 / 4096)
+			}
+		})
+	}
+	givers.Wait()
+	ofAll.giveAll() // none is left
+	if used := shared.Used(); used != 0 {
+		t.Errorf("%d bytes are still taken", used)
+	}
+	own.giveAll()
+	if len(a.own) != 1 {
+		t.Error("the partition's own fetch is not free again")
 	}
 }
