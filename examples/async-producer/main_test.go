@@ -37,7 +37,7 @@ func TestRunFailure(t *testing.T) {
 			topic := kmsg.ProduceResponseTopic{Topic: rt.Topic, TopicID: rt.TopicID}
 			for _, rp := range rt.Partitions {
 				topic.Partitions = append(topic.Partitions, kmsg.ProduceResponseTopicPartition{
-					Partition: rp.Partition, ErrorCode: kerr.TopicAuthorizationFailed.Code,
+					Partition: rp.Partition, ErrorCode: kerr.PolicyViolation.Code,
 				})
 			}
 			res.Topics = append(res.Topics, topic)
@@ -49,7 +49,7 @@ func TestRunFailure(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "of 1707 messages were not acknowledged") {
 		t.Errorf("error %v", err)
 	}
-	demotest.Contains(t, p.String(), "failed: ", "Topic Authorization Failed", " failed\n")
+	demotest.Contains(t, p.String(), "failed: ", "Policy Violation", " failed\n")
 	if strings.Contains(p.String(), "; 0 acknowledged") {
 		t.Errorf("one failure ended all:\n%s", p)
 	}
