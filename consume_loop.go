@@ -150,16 +150,29 @@ func (l *loop) giveUp(claim *claim, msg kafka.Message, err error, attempts int) 
 	l.stats.errors.Add(1)
 	switch {
 	case l.dlq != nil:
+		handlerErr := err
 		failed := func(err error) {
 			l.stats.errors.Add(1)
 			l.onError(claim.ctx, msg, err)
 		}
-		if err := l.dlq.write(claim.ctx, claim.stopping, msg, err, attempts, failed); err != nil {
+		err = l.dlq.write(claim.ctx, claim.stopping, &msg, err, attempts, failed)
+		dead, refused := errors.AsType[*DeadLetterError](err)
+		switch {
+		case err == nil:
+		case !refused || !dead.refused:
 			claim.unfinished(msg.Partition, err)
 			return false
+		case l.cfg.OnFailure == FailSkip:
+			l.log.fail("a message was skipped", l.attrs(&msg).attempt(attempts, l.cfg.Retry.MaxAttempts).err(err))
+			l.onError(claim.ctx, msg, err)
+			return true
+		default:
+			l.onError(claim.ctx, msg, err)
+			l.fail(err)
+			return false
 		}
-		l.log.progress("a message was dead-lettered", append(l.attrs(&msg).attempt(attempts, l.cfg.Retry.MaxAttempts).err(err), slog.String("dlq_topic", l.cfg.DLQTopic)))
-		l.onError(claim.ctx, msg, err)
+		l.log.progress("a message was dead-lettered", append(l.attrs(&msg).attempt(attempts, l.cfg.Retry.MaxAttempts).err(handlerErr), slog.String("dlq_topic", l.cfg.DLQTopic)))
+		l.onError(claim.ctx, msg, handlerErr)
 		return true
 
 	case l.skips():

@@ -82,6 +82,10 @@ var (
 	// rebalance. It is neither handled nor failed.
 	errInterrupted = errors.New("kafkax: interrupted")
 
+	// errDeadLetteredTooOften is of a record that failed wherever its dead letters
+	// were consumed.
+	errDeadLetteredTooOften = errors.New("it was dead-lettered too often")
+
 	// errDeleted is what committing says when the topic is gone. Trying again
 	// would hold up the group, which may have other topics.
 	errDeleted = fmt.Errorf("%w: the topic was deleted", ErrRevoked)
@@ -150,7 +154,8 @@ func (e *HandlerError) Error() string {
 func (e *HandlerError) Unwrap() error { return e.Err }
 
 // DeadLetterError says that a message could neither be handled nor be written
-// to the dead letter topic. It was not committed, so it comes again.
+// to the dead letter topic. Unless the failure policy skipped it, it was not
+// committed, so it comes again.
 type DeadLetterError struct {
 	Topic      string
 	Partition  int
@@ -158,6 +163,8 @@ type DeadLetterError struct {
 	DLQTopic   string // empty for a caller's DLQWriter
 	HandlerErr error
 	WriteErr   error
+
+	refused bool // for good: no other try can succeed
 }
 
 func (e *DeadLetterError) Error() string {
@@ -464,12 +471,13 @@ func isHangup(err error) bool {
 
 // blamesRecord says whether the same batch without some record may pass.
 func blamesRecord(err error) bool {
-	code, _ := kafkaCode(err)
-	switch code {
-	case kafka.MessageSizeTooLarge, kafka.RecordListTooLarge, kafka.InvalidRecord, kafka.InvalidTimestamp:
-		return true
-	}
-	return false
+	return slices.ContainsFunc(kafkaCodes(err), func(code kafka.Error) bool {
+		switch code {
+		case kafka.MessageSizeTooLarge, kafka.RecordListTooLarge, kafka.InvalidRecord, kafka.InvalidTimestamp:
+			return true
+		}
+		return false
+	})
 }
 
 func kafkaCode(err error) (kafka.Error, bool) {
