@@ -19,6 +19,10 @@ type originals struct {
 const (
 	maxOriginals       = 1 << 20
 	maxOriginalHeaders = 1 << 14
+
+	// maxIdleOriginals is the same of bytes while there is nothing to do at all:
+	// there may be as many that idle as handlers in each partition.
+	maxIdleOriginals = 4 << 10
 )
 
 // reset forgets what was kept, and makes room for as much as msgs need.
@@ -31,6 +35,13 @@ func (o *originals) reset(msgs ...kafka.Message) {
 	clear(o.headers) // or they keep the names of the last ones alive
 	o.bytes = emptied(o.bytes, bytes, maxOriginals)
 	o.headers = emptied(o.headers, headers, maxOriginalHeaders)
+}
+
+// shrink is called when there may be nothing to keep for a while.
+func (o *originals) shrink() {
+	if cap(o.bytes) > maxIdleOriginals {
+		*o = originals{}
+	}
 }
 
 // emptied is a slice with room for n elements: s itself, unless that is too

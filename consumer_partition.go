@@ -29,6 +29,8 @@ type claim struct {
 	commit        func(ctx context.Context) error // of what is handled by now; waits
 	requestCommit func()                          // of what is handled by now; does not wait
 	unfinished    func(partition int, err error)  // takes the error of a message that was left alone
+
+	activities // of those who handle its messages
 }
 
 // inFlight names what was delivered and not handled.
@@ -92,12 +94,16 @@ type chunk struct {
 
 	index int // of the next message
 	ended bool
+	left  atomic.Int64 // messages that are not done with
 }
 
 // next delivers a message: from here on it is on its way to a handler. It is nil
 // when the chunk is used up. What a seek has made stale is passed to skipped
 // instead.
 func (c *chunk) next(skipped func()) *kafka.Message {
+	if c.index == 0 {
+		c.left.Store(int64(len(c.messages)))
+	}
 	for c.more() {
 		m := &c.messages[c.index]
 		c.index++
@@ -120,6 +126,14 @@ func (c *chunk) more() bool {
 		c.finished()
 	}
 	return false
+}
+
+// letGo is called for each message that is done with, and gives the bytes back
+// with the last.
+func (c *chunk) letGo(*kafka.Message) {
+	if c.left.Add(-1) == 0 {
+		c.release()
+	}
 }
 
 func (c *chunk) deliver(m *kafka.Message) bool {
