@@ -280,9 +280,15 @@ type RetryConfig struct {
 //
 // A nil error says that the dead letter is stored: the original is committed
 // then. So a kafka.Writer needs RequiredAcks set, as its zero value waits for
-// no broker, and must not be Async. Any error, and a panic, is retried with
-// backoff until ctx ends, and the message's partition waits. WriteMessages must
-// return soon after ctx ends, and is called by several goroutines at once.
+// no broker, and must not be Async. An error, a panic and runtime.Goexit are
+// failed tries, retried with backoff until ctx ends, and the message's partition
+// (or key) waits. An error that matches [kafka.MessageSizeTooLarge],
+// [kafka.RecordListTooLarge], [kafka.InvalidRecord] or [kafka.InvalidTimestamp]
+// refuses the dead letter for good: see [WithOnFailure].
+//
+// WriteMessages is called by several goroutines at once, each on one of its own.
+// When ctx ends it is waited for no longer than a moment, and what it returns
+// after that is not looked at. The messages are its to change.
 //
 // The Topic of a dead letter is the configured dead letter topic. Without one
 // it is empty, and the writer must have its own; a kafka.Writer refuses both.

@@ -77,14 +77,14 @@ const (
 )
 
 // FailurePolicy is what a loop does with a message that exhausted its attempts
-// when there is no dead letter topic.
+// when there is no dead letter topic, or that refuses it for good.
 type FailurePolicy string
 
 // The policies.
 const (
-	FailDefault FailurePolicy = ""     // by loop: Consume skips, the others stop
-	FailStop    FailurePolicy = "stop" // the loop returns a HandlerError
-	FailSkip    FailurePolicy = "skip" // OnError or the log, then on
+	FailDefault FailurePolicy = ""     // Consume skips and the others stop; at what a dead letter topic refuses, all stop
+	FailStop    FailurePolicy = "stop" // the loop returns a HandlerError, or a DeadLetterError
+	FailSkip    FailurePolicy = "skip" // the log and OnError, then on
 )
 
 // Ordering is what concurrency must keep in order.

@@ -2,11 +2,12 @@ package kafkax
 
 import (
 	"context"
+	"log/slog"
 )
 
 // Consume calls h for each message and commits what is handled every
 // commit_interval and at the end. A message that fails for good goes to the
-// dead letter topic, or is reported to OnError (or the log) and skipped:
+// dead letter topic or, without one, is logged, told to OnError and skipped:
 // on_failure changes that.
 //
 // It blocks until ctx ends, Close or GracefulShutdown is called, or it cannot
@@ -15,7 +16,7 @@ import (
 // stop that cut nothing off. Otherwise it is, or joins,
 //   - a [HandlerError], if on_failure is "stop",
 //   - a [DeadLetterError] for each message that was not dead-lettered when the
-//     loop stopped,
+//     loop stopped, or that the dead letter topic refused for good,
 //   - a [ShutdownError], if handlers or the last commit did not end in time,
 //   - one matching [ErrAuthentication], [ErrAuthorization] or
 //     [ErrOffsetOutOfRange],
@@ -60,6 +61,8 @@ func (c *Consumer) consume(ctx context.Context, h Handler, bh BatchHandler, manu
 	if err != nil {
 		return err
 	}
+	report := newReporter(ctx, cfg.onError, c.log)
+	defer report.cancel()
 	l := &loop{
 		caller:  ctx,
 		cfg:     cfg,
@@ -70,8 +73,9 @@ func (c *Consumer) consume(ctx context.Context, h Handler, bh BatchHandler, manu
 		manual:  manual,
 		dlq:     dlq,
 		slots:   make(chan struct{}, cfg.Concurrency),
+		report:  report,
 	}
-	work := l.workPartitions
+	work := l.workMessages
 	if bh != nil {
 		work = l.workBatches
 	}
@@ -85,7 +89,14 @@ func (c *Consumer) consume(ctx context.Context, h Handler, bh BatchHandler, manu
 		chunks:  func() chan *chunk { return make(chan *chunk) },
 		settled: start.arrive,
 		trouble: l.trouble,
-	}, func(fail func(error)) { l.fail = fail })
+		ended:   func() { report.close(cutGrace) },
+	}, func(fail func(error)) {
+		l.fail = fail
+		if dlq == nil && l.skips() {
+			c.log.warn("a message that fails for good will be skipped; set consumer.dlq_topic to keep such messages, or consumer.on_failure to stop at the first",
+				logAttrs{slog.String("topic", cfg.Topic)}.group(cfg.GroupID))
+		}
+	})
 }
 
 // deadLetters returns where a loop's dead letters go; nil for nowhere.

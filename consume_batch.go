@@ -3,8 +3,6 @@ package kafkax
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -31,32 +29,53 @@ type feed struct {
 	partition *partition
 	offers    chan<- offer
 	failed    chan []failure // messages that failed for good
+	activity  activity
 }
 
-// taken is a message in a batch.
+// taken is a message in a batch, as it came.
 type taken struct {
 	kafka.Message
 	feed  *feed
-	seeks int
+	chunk *chunk
 }
 
 // failure is a message that no attempt is left for.
 type failure struct {
 	taken
-	attempts int
-	err      error
+	result result
+}
+
+// batcher is a batch worker. What it needs for a batch it uses for the next one
+// too.
+type batcher struct {
+	offers   chan offer
+	batch    []taken
+	messages []kafka.Message // what the handler is given
+	kept     originals
+	activity activity
 }
 
 func (l *loop) workBatches(claim *claim) {
 	var all sync.WaitGroup
-	workers := make([]chan offer, min(l.cfg.Concurrency, len(claim.partitions)))
+	workers := make([]*batcher, min(l.cfg.Concurrency, len(claim.partitions)))
 	for i := range workers {
-		workers[i] = make(chan offer)
-		all.Go(func() { l.gather(claim, workers[i]) })
+		w := &batcher{offers: make(chan offer)}
+		workers[i] = w
+		claim.add(&w.activity)
+		all.Go(func() {
+			defer claim.remove(&w.activity)
+			for more := true; more; {
+				more = l.fill(claim, w) && l.runBatch(claim, w)
+			}
+		})
 	}
 	for i, p := range claim.partitions {
-		f := &feed{partition: p, offers: workers[i%len(workers)], failed: make(chan []failure)}
-		all.Go(func() { l.feed(claim, f) })
+		f := &feed{partition: p, offers: workers[i%len(workers)].offers, failed: make(chan []failure)}
+		claim.add(&f.activity)
+		all.Go(func() {
+			defer claim.remove(&f.activity)
+			l.feed(claim, f)
+		})
 	}
 	all.Wait()
 }
@@ -70,7 +89,7 @@ func (l *loop) feed(claim *claim, f *feed) {
 		case <-claim.stopping.Done():
 			return
 		case failed := <-f.failed:
-			if !l.giveUpAll(claim, failed) {
+			if !l.giveUpAll(claim, f, failed) {
 				return
 			}
 			continue
@@ -81,7 +100,7 @@ func (l *loop) feed(claim *claim, f *feed) {
 			case <-claim.stopping.Done():
 				return
 			case failed := <-f.failed:
-				if !l.giveUpAll(claim, failed) {
+				if !l.giveUpAll(claim, f, failed) {
 					return
 				}
 			case f.offers <- offer{f, c, usedUp}:
@@ -92,130 +111,105 @@ func (l *loop) feed(claim *claim, f *feed) {
 	}
 }
 
-// gather fills batches and runs them, one after the other.
-func (l *loop) gather(claim *claim, offers <-chan offer) {
-	for {
-		batch := l.fill(claim, offers)
-		if batch == nil || !l.runBatch(claim, batch) {
-			return
-		}
-	}
-}
-
 // fill waits for a first message, then for more until the batch is full or
-// batch_timeout has passed. It is nil when a stop came first: what was gathered
+// batch_timeout has passed. It is false when a stop came first: what was gathered
 // was not handled and comes again.
-func (l *loop) fill(claim *claim, offers <-chan offer) []taken {
-	var (
-		batch   []taken
-		timeout <-chan time.Time
-	)
-	for len(batch) < l.cfg.BatchSize {
+func (l *loop) fill(claim *claim, w *batcher) bool {
+	w.forget()
+	var timeout <-chan time.Time
+	for len(w.batch) < l.cfg.BatchSize {
 		select {
 		case <-claim.stopping.Done():
-			return nil
+			return false
 		case <-timeout:
-			return batch
-		case o := <-offers:
-			for len(batch) < l.cfg.BatchSize {
+			return true
+		case o := <-w.offers:
+			for len(w.batch) < l.cfg.BatchSize {
 				m := o.chunk.next(func() {})
 				if m == nil {
 					break
 				}
-				batch = append(batch, taken{*m, o.feed, o.chunk.seeks})
+				w.batch = append(w.batch, taken{*m, o.feed, o.chunk})
 			}
 			o.usedUp <- !o.chunk.more()
-			if timeout == nil && len(batch) > 0 {
+			if timeout == nil && len(w.batch) > 0 {
 				timeout = time.After(l.cfg.BatchTimeout)
 			}
 		}
 	}
-	return batch
+	return true
 }
 
 // runBatch calls the handler until every message succeeded or has no attempt
 // left. Only those that failed are tried again. It is false if a stop or a
 // rebalance left some unfinished: nothing may run behind them.
-func (l *loop) runBatch(claim *claim, batch []taken) bool {
+func (l *loop) runBatch(claim *claim, w *batcher) bool {
+	defer w.activity.end()
+	began := time.Now()
+	messages := w.begin()
+	pending := w.batch
 	var failed []failure
 	interrupted := false
-	for attempt := 1; len(batch) > 0; attempt++ {
-		messages := make([]kafka.Message, len(batch))
-		for i, t := range batch {
-			messages[i] = t.Message
+	stopped := l.cfg.Retry.run(claim.stopping, func(attempt int, last bool) bool {
+		if attempt > 1 {
+			messages = make([]kafka.Message, len(pending)) // what failed may still run, with the slice that it had
+			for i := range pending {
+				messages[i] = cloneMessage(&pending[i].Message)
+			}
 		}
+		w.activity.beginBatch(messages, began)
 		err := l.call(claim.ctx, func(ctx context.Context) error { return l.batch(ctx, messages) })
-		var again []taken
-		for i, t := range batch {
-			err, permanent := unmark(messageError(err, i, len(batch)))
+		if err != nil {
+			w.messages = nil
+		}
+		of := errorOfEach(err, messages, func(i int) *kafka.Message { return &pending[i].Message })
+		again := pending[:0]
+		for i, t := range pending {
+			r := result{outcome: outcomeHandled, attempts: attempt}
+			var permanent bool
+			r.err, permanent = unmark(of(i))
 			switch {
-			case err == nil:
-				t.feed.partition.tracker.handled(t.seeks, t.Offset)
-			case l.interrupted(claim, err):
+			case r.err == nil:
+				t.feed.partition.tracker.handled(t.chunk.seeks, t.Offset)
+			case l.interrupted(claim, r.err):
 				interrupted = true
-			case permanent || attempt >= l.cfg.Retry.MaxAttempts:
-				failed = append(failed, failure{t, attempt, err})
+			case permanent || last:
+				r.outcome = outcomeFailed
+				t.Message = cloneMessage(&t.Message)
+				failed = append(failed, failure{t, r})
 			default:
 				again = append(again, t)
 			}
 		}
 		l.handled(claim)
-		batch = again
-		if len(batch) > 0 {
-			l.log.progress("messages of a batch failed, to be retried", append(logAttrs{slog.String("topic", l.cfg.Topic)}.group(l.cfg.GroupID).attempt(attempt, l.cfg.Retry.MaxAttempts).err(err), slog.Int("messages", len(batch))))
-			if interrupted || l.cfg.Retry.wait(claim.stopping, attempt) != nil {
-				interrupted = true
-				break
-			}
+		pending = again
+		if len(pending) == 0 || interrupted {
+			return false
 		}
-	}
-	l.failed(claim, failed)
-	return !interrupted
-}
-
-// messageError is what a batch's error says of message i. A BatchError that
-// names no message, or one that is not there, says it of all.
-func messageError(err error, i, n int) error {
-	var be *BatchError
-	if !errors.As(err, &be) || be == nil || len(be.Failed) == 0 {
-		return err
-	}
-	for j := range be.Failed {
-		if j < 0 || j >= n {
-			return err
-		}
-	}
-	e, ok := be.Failed[i]
-	switch {
-	case !ok:
-		return nil
-	case e == nil:
-		return err
-	}
-	// What was put around the BatchError holds for each message it names.
-	if errors.Is(err, ErrHandlerTimeout) && !errors.Is(e, ErrHandlerTimeout) {
-		e = fmt.Errorf("%w: %w", ErrHandlerTimeout, e)
-	}
-	if permanentOutside(err) {
-		e = Permanent(e)
-	}
-	return e
-}
-
-// permanentOutside says whether err is marked Permanent as a whole, not only
-// inside of its BatchError.
-func permanentOutside(err error) bool {
-	switch e := err.(type) { //nolint:errorlint // this walks the tree itself
-	case *BatchError:
-		return false
-	case *permanentError:
+		l.log.progress("messages of a batch failed, to be retried", append(logAttrs{slog.String("topic", l.cfg.Topic)}.group(l.cfg.GroupID).attempt(attempt, l.cfg.Retry.MaxAttempts).err(err), slog.Int("messages", len(pending))))
 		return true
-	case interface{ Unwrap() error }:
-		return permanentOutside(e.Unwrap())
-	case interface{ Unwrap() []error }:
-		return slices.ContainsFunc(e.Unwrap(), permanentOutside)
+	})
+	l.failed(claim, failed)
+	return stopped == nil && !interrupted
+}
+
+// forget lets the last batch go.
+func (w *batcher) forget() {
+	clear(w.batch)
+	clear(w.messages)
+	w.batch, w.messages = w.batch[:0], w.messages[:0]
+}
+
+// begin makes what the handler is given, and keeps the messages as they came.
+func (w *batcher) begin() []kafka.Message {
+	for i := range w.batch {
+		w.messages = append(w.messages, w.batch[i].Message)
 	}
-	return false
+	w.kept.reset(w.messages...)
+	for i := range w.batch {
+		w.batch[i].Message = w.kept.keep(&w.messages[i])
+	}
+	return w.messages
 }
 
 // failed hands messages that failed for good to their partitions.
@@ -233,7 +227,7 @@ func (l *loop) failed(claim *claim, failed []failure) {
 		select {
 		case feed.failed <- own:
 		case <-claim.stopping.Done():
-			l.giveUpAll(claim, own)
+			l.giveUpAll(claim, feed, own)
 		}
 		failed = others
 	}
@@ -241,14 +235,15 @@ func (l *loop) failed(claim *claim, failed []failure) {
 
 // giveUpAll deals with failed messages of one partition, in order; false if the
 // partition may not go on.
-func (l *loop) giveUpAll(claim *claim, failed []failure) bool {
+func (l *loop) giveUpAll(claim *claim, f *feed, failed []failure) bool {
+	defer f.activity.end()
 	slices.SortFunc(failed, func(a, b failure) int { return cmp.Compare(a.Offset, b.Offset) })
-	for _, f := range failed {
-		if !l.giveUp(claim, f.Message, f.err, f.attempts) {
+	for i := range failed {
+		msg := &failed[i].Message
+		f.activity.begin(msg, time.Now())
+		if !l.conclude(claim, failed[i].chunk, msg, l.giveUp(claim, msg, failed[i].result)) {
 			return false
 		}
-		f.feed.partition.tracker.handled(f.seeks, f.Offset)
 	}
-	l.handled(claim)
 	return true
 }

@@ -5,114 +5,227 @@ import (
 	"hash/maphash"
 	"math"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/segmentio/kafka-go"
 )
 
-// lanes are what one partition's messages run on: one lane keeps the order of
-// the partition, several that of each key or none.
+// lanes are what one partition's messages run on. In the order of the partition
+// that is the goroutine that delivers them, and each waits for the one before.
+// Else it is workers, and only messages of one key wait for each other.
+//
+// A worker that waits, for a retry or a dead letter, gives its handler slot back
+// and is replaced meanwhile, so a key holds up nothing but itself.
 type lanes struct {
-	ordering Ordering
-	slots    chan struct{} // one a handler that may run at once
-	stopping context.Context
-	ctx      context.Context // of the handlers
+	slots chan struct{} // one a handler that may run at once
+	claim *claim
 	// handle sees a message through; false if nothing may run behind it.
-	handle func(slot *handlerSlot, it item) bool
+	handle func(w *worker) bool
 
-	own     handlerSlot // of the single lane
-	queues  []chan item // none with a single lane
+	own     *worker // in the order of the partition; else nil
+	byKey   bool
 	seed    maphash.Seed
-	turn    int
 	workers sync.WaitGroup
+	room    chan struct{} // poked when ready shrinks
 
 	mu      sync.Mutex
+	keys    map[uint64][]item // what waits for the message before it, by key; none for a key that is at work alone
+	ready   []item            // what waits for a worker
+	idle    []*worker
+	working int // workers that are at a message and do not wait
+	closed  bool
 	started int64 // the highest offset a handler was called with
 	barrier int64 // the lowest offset left unfinished; nothing behind it may start
 }
 
-// newLanes makes one lane for partition order, else as many as there are slots.
-func newLanes(ordering Ordering, slots chan struct{}, claim *claim, handle func(*handlerSlot, item) bool) *lanes {
+// maxReady is how many messages wait for a worker, so that one which is done
+// finds the next without waiting for it.
+const maxReady = 64
+
+func newLanes(ordering Ordering, slots chan struct{}, claim *claim, handle func(*worker) bool) *lanes {
 	ls := &lanes{
-		ordering: ordering,
-		slots:    slots,
-		stopping: claim.stopping,
-		ctx:      claim.ctx,
-		handle:   handle,
-		own:      handlerSlot{slots: slots},
-		started:  -1,
-		barrier:  math.MaxInt64,
+		slots:   slots,
+		claim:   claim,
+		handle:  handle,
+		byKey:   ordering == OrderKey,
+		started: -1,
+		barrier: math.MaxInt64,
 	}
 	if ordering == OrderPartition || cap(slots) == 1 {
+		ls.own = ls.newWorker()
 		return ls
 	}
 	ls.seed = maphash.MakeSeed()
-	ls.queues = make([]chan item, cap(slots))
-	for i := range ls.queues {
-		if i == 0 || ordering == OrderKey {
-			ls.queues[i] = make(chan item, 8) // a slow lane does not stop the others at once
-		} else {
-			ls.queues[i] = ls.queues[0] // without order any lane takes the next message
-		}
-		ls.workers.Go(func() { ls.run(ls.queues[i]) })
-	}
+	ls.keys = map[uint64][]item{}
+	ls.room = make(chan struct{}, 1)
 	return ls
 }
 
 // wait holds back a partition that runs too far ahead of its first unfinished
-// message. A single lane finishes each before the next.
+// message. In the order of the partition each is finished before the next.
 func (ls *lanes) wait(p *partition) {
-	if ls.queues != nil {
-		p.tracker.wait(ls.stopping.Done())
+	if ls.own == nil {
+		p.tracker.wait(ls.claim.stopping.Done())
 	}
 }
 
 // deliver hands a message over in order; false when nothing more may be.
 func (ls *lanes) deliver(it item) bool {
-	if ls.queues == nil {
-		defer it.done()
-		return ls.own.acquire(ls.stopping) && ls.handle(&ls.own, it)
+	if ls.own != nil {
+		ls.own.item = it
+		defer ls.own.letGo()
+		return ls.own.slot.acquire(ls.claim.stopping) && ls.handle(ls.own)
 	}
-	ls.turn++ // spreads messages without a key, which have no order to keep
-	lane := uint64(ls.turn)
-	if it.Key != nil {
-		lane = maphash.Bytes(ls.seed, it.Key)
+	if ls.byKey && it.Key != nil { // messages without a key have no order to keep
+		it.ordered = true
+		it.key = maphash.Bytes(ls.seed, it.Key)
+		if ls.busy(it.key) {
+			it.detach()
+		}
 	}
-	select {
-	case ls.queues[lane%uint64(len(ls.queues))] <- it:
-		return true
-	case <-ls.stopping.Done():
+	for !ls.accept(it) {
+		select {
+		case <-ls.room:
+		case <-ls.claim.stopping.Done():
+			it.chunk.letGo(it.Message)
+			return false
+		}
+	}
+	return true
+}
+
+func (ls *lanes) busy(key uint64) bool {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	_, busy := ls.keys[key]
+	return busy
+}
+
+// accept takes a message unless too many wait for a worker.
+func (ls *lanes) accept(it item) bool {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if it.ordered {
+		if waiting, busy := ls.keys[it.key]; busy {
+			ls.keys[it.key] = append(waiting, it)
+			return true
+		}
+	}
+	if ls.working >= cap(ls.slots) && len(ls.ready) >= maxReady {
 		return false
+	}
+	if it.ordered {
+		ls.keys[it.key] = nil
+	}
+	ls.ready = append(ls.ready, it)
+	ls.staff()
+	return true
+}
+
+// staff has workers take what is ready, as many as may work. It needs mu.
+func (ls *lanes) staff() {
+	for ls.working < cap(ls.slots) && len(ls.ready) > 0 {
+		it := ls.pop()
+		ls.working++
+		if n := len(ls.idle); n > 0 {
+			w := ls.idle[n-1]
+			ls.idle = ls.idle[:n-1]
+			w.next <- it
+			continue
+		}
+		w := ls.newWorker()
+		w.item = it
+		ls.workers.Go(func() { ls.work(w) })
 	}
 }
 
-func (ls *lanes) run(queue <-chan item) {
-	slot := handlerSlot{slots: ls.slots}
-	defer slot.release()
-	for it := range queue {
-		if ls.start(&slot, it.Offset) && !ls.handle(&slot, it) {
-			ls.leave(it.Offset)
-		}
-		it.done()
-		if len(queue) == 0 {
-			slot.release()
-		}
+// pop needs mu.
+func (ls *lanes) pop() item {
+	it := ls.ready[0]
+	ls.ready[0] = item{}
+	ls.ready = ls.ready[1:]
+	select {
+	case ls.room <- struct{}{}:
+	default:
 	}
+	return it
+}
+
+func (ls *lanes) work(w *worker) {
+	defer ls.claim.remove(&w.activity)
+	over := false
+	defer func() {
+		if !over { // the handler has ended this goroutine
+			ls.leave(w.item.Offset)
+			w.letGo()
+			w.pause()
+		}
+	}()
+	for more := true; more; more = ls.next(w) {
+		if ls.start(&w.slot, w.item.Offset) && !ls.handle(w) {
+			ls.leave(w.item.Offset)
+		}
+		w.letGo()
+	}
+	over = true
+}
+
+// next finds the next message for a worker that is done with one. It is false
+// when there is none and will be none.
+func (ls *lanes) next(w *worker) bool {
+	ls.mu.Lock()
+	if w.paused {
+		w.paused = false
+		ls.working++
+	}
+	if w.item.ordered {
+		ls.follow(w.item.key)
+	}
+	if len(ls.ready) > 0 && ls.working <= cap(ls.slots) {
+		w.item = ls.pop()
+		ls.mu.Unlock()
+		return true
+	}
+	w.item = item{}
+	w.kept.shrink()
+	ls.working--
+	w.slot.release() // before it is idle, for as long as that may be
+	if ls.closed || len(ls.idle) >= cap(ls.slots) {
+		ls.mu.Unlock()
+		return false
+	}
+	ls.idle = append(ls.idle, w)
+	ls.mu.Unlock()
+	var more bool
+	w.item, more = <-w.next
+	return more
+}
+
+// follow gives the next message of a key its turn, after those of other keys. It
+// needs mu.
+func (ls *lanes) follow(key uint64) {
+	waiting := ls.keys[key]
+	if len(waiting) == 0 {
+		delete(ls.keys, key)
+		return
+	}
+	ls.ready = append(ls.ready, waiting[0])
+	waiting[0] = item{}
+	ls.keys[key] = waiting[1:]
 }
 
 // start waits for the right to run a handler. Once the assignment ends, only
 // messages behind which others have started get it: without them, what is
 // behind could not be committed and would be handled twice.
 func (ls *lanes) start(slot *handlerSlot, offset int64) bool {
-	acquired := slot.acquire(ls.stopping)
+	acquired := slot.acquire(ls.claim.stopping)
 	ls.mu.Lock()
-	allowed := offset < ls.barrier && (ls.stopping.Err() == nil || offset < ls.started)
+	allowed := offset < ls.barrier && (ls.claim.stopping.Err() == nil || offset < ls.started)
 	if allowed {
 		ls.started = max(ls.started, offset)
 	}
 	ls.mu.Unlock()
-	return allowed && (acquired || slot.acquire(ls.ctx))
+	return allowed && (acquired || slot.acquire(ls.claim.ctx))
 }
 
 // leave lets nothing start behind a message that stays unfinished.
@@ -122,37 +235,114 @@ func (ls *lanes) leave(offset int64) {
 	ls.barrier = min(ls.barrier, offset)
 }
 
-// idle is called when there may be nothing to do for a while.
-func (ls *lanes) idle() { ls.own.release() }
+// rest is called when there may be nothing to do for a while.
+func (ls *lanes) rest() {
+	if ls.own != nil {
+		ls.own.slot.release()
+	}
+}
 
 // close waits for what was delivered.
 func (ls *lanes) close() {
-	ls.own.release()
-	for i, q := range ls.queues {
-		if i == 0 || ls.ordering == OrderKey {
-			close(q)
-		}
+	if ls.own != nil {
+		ls.own.slot.release()
+		ls.claim.remove(&ls.own.activity)
+		return
 	}
+	ls.mu.Lock()
+	ls.closed = true
+	for _, w := range ls.idle {
+		close(w.next)
+	}
+	ls.idle = nil
+	ls.mu.Unlock()
 	ls.workers.Wait()
 }
 
 // item is a message on its way through the loop.
 type item struct {
 	*kafka.Message
-	chunk *chunk
-	left  *atomic.Int64 // messages of the chunk that are not done with
+	chunk   *chunk
+	key     uint64 // two keys of the same hash, which is as good as impossible, would wait for each other
+	ordered bool   // by key
 }
 
-// done gives the chunk's bytes back with its last message.
-func (i item) done() {
-	if i.left.Add(-1) == 0 {
-		i.chunk.release()
+// detach copies a message that has to wait, so that it does not keep everything
+// alive that was fetched with it.
+func (it *item) detach() {
+	m := cloneMessage(it.Message)
+	it.Message = &m
+}
+
+// worker is a goroutine that sees messages through, one after the other.
+type worker struct {
+	lanes    *lanes
+	slot     handlerSlot
+	item     item
+	activity activity
+	kept     originals
+	original kafka.Message // the message that is being handled, as it came
+	begun    bool          // there is one
+	paused   bool          // it waits, and another may work in its place
+	next     chan item     // has what an idle worker is given
+}
+
+func (ls *lanes) newWorker() *worker {
+	w := &worker{lanes: ls, slot: handlerSlot{slots: ls.slots}, next: make(chan item, 1)}
+	ls.claim.add(&w.activity)
+	return w
+}
+
+// pause gives the slot back while a message waits for something else than its
+// handler.
+func (w *worker) pause() {
+	w.slot.release()
+	if ls := w.lanes; !w.paused {
+		w.paused = true
+		ls.mu.Lock()
+		defer ls.mu.Unlock()
+		ls.working--
+		ls.staff()
 	}
 }
 
-// handlerSlot is a lane's right to run a handler. A lane keeps it from one
-// message to the next for a moment, as passing it on costs more than a short
-// handler.
+// resume takes a slot again; false if ctx ends first.
+func (w *worker) resume(ctx context.Context) bool {
+	if ls := w.lanes; w.paused {
+		w.paused = false
+		ls.mu.Lock()
+		ls.working++
+		ls.mu.Unlock()
+	}
+	return w.slot.acquire(ctx)
+}
+
+// begin keeps the message before its handler is called.
+func (w *worker) begin() {
+	w.kept.reset(*w.item.Message)
+	w.original, w.begun = w.kept.keep(w.item.Message), true
+	w.activity.begin(w.item.Message, w.slot.since)
+}
+
+// detach is called before a wait that may be long. What is kept of the message is
+// then all there is of it.
+func (w *worker) detach() {
+	w.item.Message = &w.original
+	w.activity.message.Store(&kafka.Message{Topic: w.original.Topic, Partition: w.original.Partition, Offset: w.original.Offset})
+}
+
+// letGo is called when the message is done with.
+func (w *worker) letGo() {
+	w.activity.end()
+	m := w.item.Message
+	if w.begun { // a handler may have changed its headers, and with them its size
+		m, w.begun = &w.original, false
+	}
+	w.item.chunk.letGo(m)
+}
+
+// handlerSlot is a worker's right to run a handler. It is kept from one message
+// to the next for a moment, as passing it on costs more than a short handler.
 type handlerSlot struct {
 	slots chan struct{}
 	since time.Time // zero: not held

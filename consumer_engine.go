@@ -46,6 +46,8 @@ type runPlan struct {
 	settled func()
 	// trouble is the scope's; nil for nobody.
 	trouble func(partition int, err error)
+	// ended is called when all else has ended, and is waited for; nil for nobody.
+	ended func()
 }
 
 // newEngine makes an engine that ends with ctx. Handlers see ctx's values and
@@ -83,6 +85,9 @@ func newEngine(ctx context.Context, d *dialer, log *loggers, stats *consumerStat
 // cannot go on. The error is nil if nothing was cut off.
 func (e *engine) run() error {
 	defer close(e.done)
+	if e.plan.ended != nil {
+		defer e.plan.ended()
+	}
 	defer e.stop()
 	defer e.unlink()
 	defer e.dialer.close()

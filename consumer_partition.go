@@ -29,6 +29,8 @@ type claim struct {
 	commit        func(ctx context.Context) error // of what is handled by now; waits
 	requestCommit func()                          // of what is handled by now; does not wait
 	unfinished    func(partition int, err error)  // takes the error of a message that was left alone
+
+	activities // of those who handle its messages
 }
 
 // inFlight names what was delivered and not handled.

@@ -9,11 +9,13 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/segmentio/kafka-go"
@@ -24,7 +26,7 @@ func ExampleDLQWriter() {
 	failed := kafka.Message{Topic: "orders", Partition: 3, Offset: 42, Key: []byte("k"), Value: []byte("{"), Time: time.Unix(0, 0).UTC()}
 	err := fmt.Errorf("decode order: %w", json.Unmarshal(failed.Value, new(any)))
 
-	letter := deadLetter(failed, "billing", err, 3, time.Unix(60, 0))
+	letter := deadLetter(&failed, "billing", err, 3, time.Unix(60, 0))
 	for _, h := range letter.Headers {
 		fmt.Printf("%s: %s\n", h.Key, h.Value)
 	}
@@ -33,6 +35,7 @@ func ExampleDLQWriter() {
 	// kafkax-original-partition: 3
 	// kafkax-original-offset: 42
 	// kafkax-original-timestamp: 1970-01-01T00:00:00.000Z
+	// kafkax-dead-lettered: 1
 	// kafkax-consumer-group: billing
 	// kafkax-error: decode order: unexpected end of JSON input
 	// kafkax-error-type: *json.SyntaxError
@@ -52,7 +55,7 @@ func TestDeadLetterKeepsTheMessage(t *testing.T) {
 	}
 	before := slices.Clone(spare[:cap(spare)])
 
-	got := deadLetter(msg, "", io.EOF, 1, written)
+	got := deadLetter(&msg, "", io.EOF, 1, written)
 
 	if string(got.Key) != "key" || got.Value != nil || !got.Time.Equal(written) {
 		t.Errorf("key %q, value %v, time %v: want those of the message (a tombstone stays one)", got.Key, got.Value, got.Time)
@@ -67,6 +70,7 @@ func TestDeadLetterKeepsTheMessage(t *testing.T) {
 		HeaderOriginalPartition, "3",
 		HeaderOriginalOffset, "42",
 		HeaderOriginalTimestamp, "2026-02-03T03:05:06.007Z",
+		HeaderDeadLettered, "1",
 		HeaderConsumerGroup, "",
 		HeaderError, "EOF",
 		HeaderErrorType, "*errors.errorString",
@@ -82,7 +86,7 @@ func TestDeadLetterKeepsTheMessage(t *testing.T) {
 
 func TestDeadLetterAgain(t *testing.T) {
 	t.Parallel()
-	first := deadLetter(kafka.Message{Topic: "orders", Partition: 3, Offset: 42, Headers: header("trace", "t")}, "billing", io.EOF, 3, time.UnixMilli(1))
+	first := deadLetter(&kafka.Message{Topic: "orders", Partition: 3, Offset: 42, Headers: header("trace", "t")}, "billing", io.EOF, 3, time.UnixMilli(1))
 	failures := []string{
 		HeaderConsumerGroup, "redrive",
 		HeaderError, "unexpected EOF",
@@ -97,25 +101,32 @@ func TestDeadLetterAgain(t *testing.T) {
 	}{
 		{"a dead letter keeps its origin", first.Headers, []string{
 			"trace", "t", HeaderOriginalTopic, "orders", HeaderOriginalPartition, "3",
-			HeaderOriginalOffset, "42", HeaderOriginalTimestamp, "",
+			HeaderOriginalOffset, "42", HeaderOriginalTimestamp, "", HeaderDeadLettered, "2",
 		}},
 		{"the first of several origins", header(HeaderOriginalTopic, "one", HeaderOriginalTopic, "two"), []string{
-			HeaderOriginalTopic, "one",
+			HeaderOriginalTopic, "one", HeaderDeadLettered, "1",
 		}},
 		{"an origin without a topic is none", header(HeaderOriginalOffset, "7", "kafkax-other", "kept"), []string{
 			"kafkax-other", "kept", HeaderOriginalTopic, "orders.dlq", HeaderOriginalPartition, "0",
-			HeaderOriginalOffset, "8", HeaderOriginalTimestamp, "1970-01-01T00:00:00.001Z",
+			HeaderOriginalOffset, "8", HeaderOriginalTimestamp, "1970-01-01T00:00:00.001Z", HeaderDeadLettered, "1",
 		}},
 		{"failures do not pile up", slices.Concat(first.Headers[5:], first.Headers[5:]), []string{
 			HeaderOriginalTopic, "orders.dlq", HeaderOriginalPartition, "0",
-			HeaderOriginalOffset, "8", HeaderOriginalTimestamp, "1970-01-01T00:00:00.001Z",
+			HeaderOriginalOffset, "8", HeaderOriginalTimestamp, "1970-01-01T00:00:00.001Z", HeaderDeadLettered, "2",
+		}},
+		{"a redrive counts anew, and is kept", header(HeaderRedriven, "2026", HeaderDeadLettered, "0"), []string{
+			HeaderRedriven, "2026", HeaderOriginalTopic, "orders.dlq", HeaderOriginalPartition, "0",
+			HeaderOriginalOffset, "8", HeaderOriginalTimestamp, "1970-01-01T00:00:00.001Z", HeaderDeadLettered, "1",
+		}},
+		{"an origin from outside is made plain text", header(HeaderOriginalTopic, "a\n\xffb"), []string{
+			HeaderOriginalTopic, "a\\n\uFFFDb", HeaderDeadLettered, "1",
 		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			msg := kafka.Message{Topic: "orders.dlq", Offset: 8, Headers: tt.headers, Time: time.UnixMilli(1)}
-			got := deadLetter(msg, "redrive", io.ErrUnexpectedEOF, 5, time.UnixMilli(2))
+			got := deadLetter(&msg, "redrive", io.ErrUnexpectedEOF, 5, time.UnixMilli(2))
 			wantHeaders(t, got.Headers, slices.Concat(tt.want, failures)...)
 		})
 	}
@@ -131,18 +142,19 @@ func TestDeadLetterErrorText(t *testing.T) {
 	}{
 		{"as it is", errors.New("naïve"), "naïve"},
 		{"the mark does not show", Permanent(io.EOF), "EOF"},
-		{"cut at 4 KiB", errors.New(strings.Repeat("a", 5000)), strings.Repeat("a", 4096)},
-		{"not inside a rune", errors.New("a" + strings.Repeat("é", 3000)), "a" + strings.Repeat("é", 2047)},
+		{"cut at 4 KiB", errors.New(strings.Repeat("a", 5000)), strings.Repeat("a", 4093) + "..."},
+		{"not inside a rune", errors.New("a" + strings.Repeat("é", 3000)), "a" + strings.Repeat("é", 2046) + "..."},
 		{"exactly 4 KiB", errors.New(strings.Repeat("é", 2048)), strings.Repeat("é", 2048)},
 		{"made valid", errors.New("a\xff\xfeb"), "a\uFFFDb"},
-		{"made valid, then cut", errors.New(strings.Repeat("\xffa", 2000)), strings.Repeat("\uFFFDa", 1024)},
+		{"on one line", errors.New("a\r\nb\x1b[31m\u202e"), `a\r\nb\x1b[31m\u202e`},
+		{"made valid, then cut", errors.New(strings.Repeat("\xffa", 2000)), strings.Repeat("\uFFFDa", 1023) + "..."},
 		{"nil pointer in the interface", nilError, "<nil>"},
 		{"a panic without its stack", &PanicError{Value: io.EOF, Stack: []byte("frame\nframe\n")}, "panic: EOF"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got := headerValue(t, deadLetter(kafka.Message{}, "", tt.err, 1, time.Time{}), HeaderError)
+			got := headerValue(t, deadLetter(&kafka.Message{}, "", tt.err, 1, time.Time{}), HeaderError)
 			if got != tt.want {
 				t.Errorf("%d bytes %.40q..., want %d bytes %.40q...", len(got), got, len(tt.want), tt.want)
 			}
@@ -173,7 +185,7 @@ func TestDeadLetterErrorType(t *testing.T) {
 		{(*HandlerError)(nil), "*kafkax.HandlerError"},
 	}
 	for _, tt := range tests {
-		got := headerValue(t, deadLetter(kafka.Message{}, "", tt.err, 1, time.Time{}), HeaderErrorType)
+		got := headerValue(t, deadLetter(&kafka.Message{}, "", tt.err, 1, time.Time{}), HeaderErrorType)
 		if got != tt.want {
 			t.Errorf("%T %v: type %q, want %q", tt.err, tt.err, got, tt.want)
 		}
@@ -184,10 +196,11 @@ func FuzzDeadLetter(f *testing.F) {
 	f.Add("orders", "billing", "boom", "", "", "trace", "t")
 	f.Add("orders", "billing", strings.Repeat("é", 4000), HeaderOriginalTopic, "first", HeaderError, "old")
 	f.Add("\xff", "\xc3", "a\xffb", HeaderOriginalOffset, "1", HeaderOriginalOffset, "2")
+	f.Add("a\nb", "g", "boom\x1b[2J", HeaderDeadLettered, "-3", HeaderDeadLettered, "99999999999999999999")
 	f.Add("", "", "\xe2\x82", HeaderOriginalTopic, "one", HeaderOriginalTopic, "two")
 	f.Fuzz(func(t *testing.T, topic, group, text, key1, value1, key2, value2 string) {
 		in := header(key1, value1, key2, value2)
-		letter := deadLetter(kafka.Message{Topic: topic, Headers: in}, group, errors.New(text), 1, time.UnixMilli(1))
+		letter := deadLetter(&kafka.Message{Topic: topic, Headers: in}, group, errors.New(text), 1, time.UnixMilli(1))
 
 		wantHeaders(t, in, key1, value1, key2, value2) // the input is as it was
 		var first *kafka.Header
@@ -201,7 +214,7 @@ func FuzzDeadLetter(f *testing.F) {
 				t.Errorf("header %q is lost", h.Key)
 			}
 		}
-		if first != nil && headerValue(t, letter, HeaderOriginalTopic) != string(first.Value) {
+		if first != nil && headerValue(t, letter, HeaderOriginalTopic) != oneLine(string(first.Value)) {
 			t.Errorf("first origin %q became %q", first.Value, headerValue(t, letter, HeaderOriginalTopic))
 		}
 
@@ -211,14 +224,15 @@ func FuzzDeadLetter(f *testing.F) {
 			if isOwnHeader(h.Key) && seen[h.Key] > 1 {
 				t.Errorf("header %q is there twice", h.Key)
 			}
-			kept := first != nil && strings.HasPrefix(h.Key, "kafkax-original-")
-			if isOwnHeader(h.Key) && !kept && (len(h.Value) > 4096 || !utf8.Valid(h.Value)) {
-				t.Errorf("header %q: %d bytes, valid UTF-8: %v", h.Key, len(h.Value), utf8.Valid(h.Value))
+			if isOwnHeader(h.Key) && (len(h.Value) > 4096 || !utf8.Valid(h.Value) || bytes.ContainsFunc(h.Value, unicode.IsControl)) {
+				t.Errorf("header %q: %d bytes, valid UTF-8: %v: %.100q", h.Key, len(h.Value), utf8.Valid(h.Value), h.Value)
 			}
 		}
-		got := headerValue(t, letter, HeaderError)
-		if whole := strings.ToValidUTF8(text, "\uFFFD"); !strings.HasPrefix(whole, got) || len(got) < min(len(whole), 4093) {
-			t.Errorf("error %q of %d bytes became %d bytes", text, len(text), len(got))
+		if n, err := strconv.Atoi(headerValue(t, letter, HeaderDeadLettered)); err != nil || n < 1 {
+			t.Errorf("dead-lettered %d times, %v", n, err)
+		}
+		if got := headerValue(t, letter, HeaderError); got != oneLine(text) {
+			t.Errorf("error %q became %q", text, got)
 		}
 	})
 }
@@ -226,7 +240,7 @@ func FuzzDeadLetter(f *testing.F) {
 func isOwnHeader(key string) bool {
 	return slices.Contains([]string{
 		HeaderOriginalTopic, HeaderOriginalPartition, HeaderOriginalOffset, HeaderOriginalTimestamp,
-		HeaderConsumerGroup, HeaderError, HeaderErrorType, HeaderAttempts, HeaderFailedAt,
+		HeaderDeadLettered, HeaderConsumerGroup, HeaderError, HeaderErrorType, HeaderAttempts, HeaderFailedAt,
 	}, key)
 }
 
@@ -247,7 +261,7 @@ func TestD5_FailedDeadLetterIsRetried(t *testing.T) {
 		msg := kafka.Message{Topic: "orders", Partition: 3, Offset: 42, Key: []byte("SECRET"), Value: []byte("SECRET")}
 
 		var reported []error
-		if err := w.write(t.Context(), t.Context(), msg, io.EOF, 3, func(err error) { reported = append(reported, err) }); err != nil {
+		if err := w.write(t.Context(), t.Context(), &msg, io.EOF, 3, func(err error) { reported = append(reported, err) }); err != nil {
 			t.Fatalf("write = %v, want nil once the dead letter is stored", err)
 		}
 
@@ -325,7 +339,7 @@ func TestD5_StopReturnsBothCauses(t *testing.T) {
 				msg := kafka.Message{Topic: "orders", Partition: 3, Offset: 42}
 
 				start, reported := time.Now(), 0
-				err := w.write(ctx, stopping, msg, Permanent(io.EOF), 3, func(error) { reported++ })
+				err := w.write(ctx, stopping, &msg, io.EOF, 3, func(error) { reported++ })
 				if got := time.Since(start); got != tt.wantAfter {
 					t.Errorf("write returned after %v, want %v", got, tt.wantAfter)
 				}
@@ -339,7 +353,7 @@ func TestD5_StopReturnsBothCauses(t *testing.T) {
 				if dead.Topic != "orders" || dead.Partition != 3 || dead.Offset != 42 || dead.DLQTopic != tt.topic {
 					t.Errorf("%+v does not name the message", dead)
 				}
-				if dead.HandlerErr != io.EOF { //nolint:errorlint // the Permanent mark must be off
+				if dead.HandlerErr != io.EOF { //nolint:errorlint // nothing is put around it
 					t.Errorf("HandlerErr = %#v, want EOF itself", dead.HandlerErr)
 				}
 				for _, target := range append(tt.wantIs, io.EOF) {
@@ -362,7 +376,7 @@ func TestD5_StopLetsTheWriteSucceed(t *testing.T) {
 		}}
 		w := &deadLetterWriter{writer: fake, log: newLoggers(nil, kafka.LoggerFunc(t.Logf))}
 		stopping := endsAfter(t, time.Millisecond, ErrShutdown)
-		if err := w.write(t.Context(), stopping, kafka.Message{}, io.EOF, 1, func(error) {}); err != nil {
+		if err := w.write(t.Context(), stopping, &kafka.Message{}, io.EOF, 1, func(error) {}); err != nil {
 			t.Errorf("write = %v, want nil", err)
 		}
 	})
@@ -395,11 +409,11 @@ func TestD5_OtherPartitionsGoOn(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		stuck := make(chan error, 1)
 		go func() {
-			stuck <- w.write(ctx, ctx, kafka.Message{Key: []byte("poison")}, io.EOF, 1, func(error) {})
+			stuck <- w.write(ctx, ctx, &kafka.Message{Key: []byte("poison")}, io.EOF, 1, func(error) {})
 		}()
 		time.Sleep(time.Hour) // of the bubble's clock: the first is stuck for good
 		start := time.Now()
-		if err := w.write(ctx, ctx, kafka.Message{Partition: 1}, io.EOF, 1, func(error) {}); err != nil || time.Since(start) != 0 {
+		if err := w.write(ctx, ctx, &kafka.Message{Partition: 1}, io.EOF, 1, func(error) {}); err != nil || time.Since(start) != 0 {
 			t.Errorf("the other partition's write = %v after %v, want nil at once", err, time.Since(start))
 		}
 		select {
@@ -428,7 +442,7 @@ func TestD5_DLQWriterPanicIsAFailedTry(t *testing.T) {
 		}}
 		w := &deadLetterWriter{writer: fake, log: newLoggers(nil, kafka.LoggerFunc(func(string, ...any) {}))}
 		var reported []error
-		if err := w.write(t.Context(), t.Context(), kafka.Message{}, io.EOF, 1, func(err error) { reported = append(reported, err) }); err != nil {
+		if err := w.write(t.Context(), t.Context(), &kafka.Message{}, io.EOF, 1, func(err error) { reported = append(reported, err) }); err != nil {
 			t.Fatal(err)
 		}
 		var panicked *PanicError

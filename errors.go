@@ -79,9 +79,9 @@ var (
 	// errNoGroup is what committing says without a group.
 	errNoGroup = errors.New("kafkax: nothing to commit to without consumer.group_id")
 
-	// errInterrupted says that a message was left alone because of a stop or a
-	// rebalance. It is neither handled nor failed.
-	errInterrupted = errors.New("kafkax: interrupted")
+	// errDeadLetteredTooOften is of a record that failed wherever its dead letters
+	// were consumed.
+	errDeadLetteredTooOften = errors.New("it was dead-lettered too often")
 
 	// errDeleted is what committing says when the topic is gone. Trying again
 	// would hold up the group, which may have other topics.
@@ -192,7 +192,8 @@ func (e *HandlerError) Error() string {
 func (e *HandlerError) Unwrap() error { return e.Err }
 
 // DeadLetterError says that a message could neither be handled nor be written
-// to the dead letter topic. It was not committed, so it comes again.
+// to the dead letter topic. Unless the failure policy skipped it, it was not
+// committed, so it comes again.
 type DeadLetterError struct {
 	Topic      string
 	Partition  int
@@ -200,6 +201,8 @@ type DeadLetterError struct {
 	DLQTopic   string // empty for a caller's DLQWriter
 	HandlerErr error
 	WriteErr   error
+
+	refused bool // for good: no other try can succeed
 }
 
 func (e *DeadLetterError) Error() string {
@@ -209,9 +212,48 @@ func (e *DeadLetterError) Error() string {
 
 func (e *DeadLetterError) Unwrap() []error { return []error{e.HandlerErr, e.WriteErr} }
 
+// Outcome is what a loop made of what it tells a function of [WithOnError].
+type Outcome string
+
+// The outcomes.
+const (
+	OutcomeDeadLettered Outcome = "dead-lettered" // the message is in the dead letter topic
+	OutcomeSkipped      Outcome = "skipped"       // the message is given up, and the loop goes on behind it
+	OutcomeStopping     Outcome = "stopping"      // the loop ends because of the message, which comes again
+	OutcomeTrouble      Outcome = "trouble"       // the loop deals with it by itself, and goes on
+
+	// Those that nobody is told of.
+	outcomeHandled     Outcome = "handled"
+	outcomeFailed      Outcome = "failed"      // no attempt is left, and what becomes of it is not decided
+	outcomeInterrupted Outcome = "interrupted" // by a stop or a rebalance: neither handled nor failed, it comes again
+)
+
+// ConsumeError is the error that a function of [WithOnError] is given.
+type ConsumeError struct {
+	Topic     string
+	Partition int   // -1 if it is about the whole topic
+	Offset    int64 // -1 if it is not about one message
+	Outcome   Outcome
+	Attempts  int    // how often the handler was called; 0 if it is not about one message
+	DLQTopic  string // where the message was, or should have been, dead-lettered; empty without a topic
+	Err       error  // what the handler returned last, a [HandlerError], a [DeadLetterError] or the trouble
+}
+
+func (e *ConsumeError) Error() string {
+	if e.Outcome == OutcomeTrouble || e.Outcome == OutcomeStopping {
+		return fmt.Sprintf("%s: %v", e.Outcome, e.Err) // which names the place
+	}
+	return fmt.Sprintf("%s: %s after %d attempt(s): %v", at(e.Topic, e.Partition, e.Offset), e.Outcome, e.Attempts, e.Err)
+}
+
+func (e *ConsumeError) Unwrap() error { return e.Err }
+
 // BatchError is what a [BatchHandler] returns when only some messages of the
 // batch failed: only those are retried and dead-lettered. Keys are indexes
-// into the slice the handler was given. Any other error fails the whole batch.
+// into the slice the handler was given, and mean what stands there when it
+// returns: it may have sorted the slice. Any other error fails the whole batch,
+// and so does an index with no message of the batch, or with one that another
+// index has too.
 type BatchError struct {
 	Failed map[int]error
 }
@@ -573,15 +615,13 @@ func isGuess(err error) bool {
 // blamesRecord says whether the same batch without some record may pass, and
 // may be sent again in parts.
 func blamesRecord(err error) bool {
-	if errors.Is(err, ErrOutcomeUnknown) {
+	return slices.ContainsFunc(kafkaCodes(err), func(code kafka.Error) bool {
+		switch code {
+		case kafka.MessageSizeTooLarge, kafka.RecordListTooLarge, kafka.InvalidRecord, kafka.InvalidTimestamp:
+			return true
+		}
 		return false
-	}
-	code, _ := kafkaCode(err)
-	switch code {
-	case kafka.MessageSizeTooLarge, kafka.RecordListTooLarge, kafka.InvalidRecord, kafka.InvalidTimestamp:
-		return true
-	}
-	return false
+	})
 }
 
 func kafkaCode(err error) (kafka.Error, bool) {

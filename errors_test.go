@@ -99,7 +99,7 @@ func TestSentinelsThroughAWrap(t *testing.T) {
 		}
 		if vars, ok := n.(*ast.ValueSpec); ok {
 			for _, name := range vars.Names {
-				if name.IsExported() && sentinels[name.Name] == nil {
+				if strings.HasPrefix(name.Name, "Err") && sentinels[name.Name] == nil {
 					t.Errorf("%s is missing in this test", name.Name)
 				}
 			}
@@ -145,6 +145,20 @@ func TestErrorTypesThroughAWrap(t *testing.T) {
 			asType[*kafkax.DeadLetterError],
 			[]error{cause, other},
 			`orders[3]@42: not handled (cause) and not dead-lettered to "dlq": other cause`,
+		},
+		{
+			"ConsumeError",
+			&kafkax.ConsumeError{Topic: "orders", Partition: 3, Offset: 42, Outcome: kafkax.OutcomeSkipped, Attempts: 2, Err: cause},
+			asType[*kafkax.ConsumeError],
+			[]error{cause},
+			"orders[3]@42: skipped after 2 attempt(s): cause",
+		},
+		{
+			"ConsumeError of trouble",
+			&kafkax.ConsumeError{Topic: "orders", Partition: -1, Offset: -1, Outcome: kafkax.OutcomeTrouble, Err: cause},
+			asType[*kafkax.ConsumeError],
+			[]error{cause},
+			"trouble: cause",
 		},
 		{
 			"BatchError",

@@ -22,7 +22,8 @@ type Header = kafka.Header
 
 // Handler handles one message. Nil means it is handled and may be committed;
 // an error is retried, then dead-lettered or dealt with by the failure policy;
-// [Permanent] skips the retries. A panic counts as an error.
+// [Permanent] skips the retries. A panic counts as an error. The message is the
+// handler's to change: each attempt has it as it was fetched.
 //
 // The context carries the values of the one given to the loop. It ends when
 // handler_timeout has passed, or when a stop or a rebalance can wait no longer;
@@ -33,7 +34,8 @@ type Handler func(ctx context.Context, msg kafka.Message) error
 // BatchHandler handles several messages, which may be of several partitions;
 // those of one partition are in order. It may return a [BatchError] to name the
 // messages that failed; any other error is of the whole batch. The slice is the
-// handler's only until it returns.
+// handler's, to sort or change, until it returns; then it is used again. The
+// messages in it are the handler's for good.
 type BatchHandler func(ctx context.Context, msgs []kafka.Message) error
 
 // JSONHandler makes a [Handler] of a function that takes a message's value

@@ -92,8 +92,8 @@ var exceptions = []exception{
 	{"dialer_security.go", "config_secret.go", "hideMechanism", "a mechanism holds a password, and secrets are the configuration's to hide"},
 	{"multi_consumer.go", "config_layers.go", "resolveConsume", "the loops of all topics are judged before one of them begins"},
 	{"multi_consumer.go", "option_consumer.go", "consumerSetting", "each consumer gets its topic as the last option"},
-	{"deadletter.go", "producer.go", "newProducer", "the one place that makes a producer of dead letters; who writes them knows a DLQWriter"},
-	{"deadletter.go", "producer.go", "Producer.GracefulShutdown", "and stops it"},
+	{"deadletter_producer.go", "producer.go", "newProducer", "the one place that makes a producer of dead letters; who writes them knows a DLQWriter"},
+	{"deadletter_producer.go", "producer.go", "Producer.GracefulShutdown", "and stops it"},
 }
 
 // maxFilesInCycles only ever goes down.

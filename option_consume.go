@@ -61,14 +61,27 @@ func WithDLQWriter(w DLQWriter) ConsumeOption {
 	}
 }
 
-// WithOnError sets what is called for each message that this loop gives up
-// (dead-letters, skips or stops at), for each failed try to write a dead letter,
-// and for each failure of the loop itself. The message of the last kind has a
-// zero Time, and a Partition of -1 unless the failure is about one.
+// WithOnError sets what is called for each message that this loop gives up, for
+// each failed try to write a dead letter, and for each failure of the loop
+// itself. The error is, or wraps, a [ConsumeError], whose Outcome says which:
+//   - [OutcomeDeadLettered], [OutcomeSkipped] or [OutcomeStopping], once for a
+//     message that failed for good. Its partition (or key, with that ordering)
+//     waits until the function returns, or until its handler could not be waited
+//     for any longer: a stop or a rebalance has taken its time. Nothing else waits.
+//   - [OutcomeTrouble], for what the loop deals with by itself. These calls are
+//     made one after the other, and nothing waits for them; of those that pile up
+//     beyond 100 the log says how many are left out. The message is the one whose
+//     dead letter was not written; or it has a zero Time, and a Partition of -1
+//     unless the trouble is about one.
 //
-// Default: none; the error logger is used. It is called from the loop's
-// goroutines, several at once with concurrency, and blocks them: it must be
-// safe for that and fast. Nil is an error matching [ErrInvalidConfig].
+// The message is a copy, as it was fetched. The context carries the values of the
+// one given to the loop, and ends when the call is not waited for any longer. A
+// loop that ends waits for these calls no longer than for handlers, and then half
+// a second; the log names those that have not returned.
+//
+// Default: none. What is logged does not depend on it. It is called by several
+// goroutines at once, and may call the consumer, also Close. A panic is logged.
+// Nil is an error matching [ErrInvalidConfig].
 func WithOnError(f func(ctx context.Context, msg kafka.Message, err error)) ConsumeOption {
 	return func(d *consumeDraft) {
 		if d.accept("consumer.on_error", "WithOnError", f) {
@@ -78,10 +91,15 @@ func WithOnError(f func(ctx context.Context, msg kafka.Message, err error)) Cons
 }
 
 // WithOnFailure sets what this loop does with a message that exhausted its
-// attempts when there is no dead letter topic: [FailStop] or [FailSkip].
+// attempts when there is no dead letter topic, or when that refuses it for good:
+// [FailStop] or [FailSkip]. A dead letter is refused for good when its topic says
+// that it is too large or not valid, also without the headers of its error, or
+// when it was dead-lettered five times before.
 //
-// Default: consumer.on_failure, which is empty: Consume skips, the other loops
-// stop. Any other value is an error matching [ErrInvalidConfig].
+// Default: consumer.on_failure, which is empty: without a dead letter topic
+// Consume skips and the other loops stop; what a dead letter topic refuses stops
+// every loop, with a [DeadLetterError]. Any other value is an error matching
+// [ErrInvalidConfig].
 func WithOnFailure(policy FailurePolicy) ConsumeOption {
 	return consumeSetting("consumer.on_failure", "WithOnFailure", policy)
 }

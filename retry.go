@@ -52,6 +52,21 @@ func (r RetryConfig) backoff(attempt int, random func() float64) time.Duration {
 	return min(time.Duration(wait), r.MaxBackoff)
 }
 
+// run calls f with the number of the attempt, counted from 1, and whether it is
+// the last, until f wants no other or MaxAttempts are used up (0: they never
+// are), and waits in between. When ctx ends in a wait, it returns the cause.
+func (r RetryConfig) run(ctx context.Context, f func(attempt int, last bool) (again bool)) error {
+	for attempt := 1; ; attempt++ {
+		last := r.MaxAttempts > 0 && attempt >= r.MaxAttempts
+		if !f(attempt, last) || last {
+			return nil
+		}
+		if err := r.wait(ctx, attempt); err != nil {
+			return err
+		}
+	}
+}
+
 // wait sleeps for the backoff after the attempt-th failure. When ctx ends, it
 // returns the cause at once.
 func (r RetryConfig) wait(ctx context.Context, attempt int) error {

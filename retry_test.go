@@ -117,6 +117,51 @@ func TestBackoffBounds(t *testing.T) {
 	}
 }
 
+func TestRetryRun(t *testing.T) {
+	t.Parallel()
+	errStop := errors.New("stop")
+	tests := []struct {
+		name   string
+		policy RetryConfig
+		again  int // how many attempts want another
+		stop   time.Duration
+		calls  int
+		lasts  int
+		took   time.Duration
+		err    error
+	}{
+		{"done at once", RetryConfig{MaxAttempts: 3}, 0, time.Hour, 1, 0, 0, nil},
+		{"done at the second", RetryConfig{MaxAttempts: 3}, 1, time.Hour, 2, 0, time.Second, nil},
+		{"done at the last", RetryConfig{MaxAttempts: 3}, 2, time.Hour, 3, 1, 3 * time.Second, nil},
+		{"used up", RetryConfig{MaxAttempts: 3}, 100, time.Hour, 3, 1, 3 * time.Second, nil},
+		{"one attempt", RetryConfig{MaxAttempts: 1}, 100, time.Hour, 1, 1, 0, nil},
+		{"no bound", RetryConfig{}, 5, time.Hour, 6, 0, 31 * time.Second, nil},
+		{"stopped in a wait", RetryConfig{MaxAttempts: 9}, 100, 2 * time.Second, 2, 0, 2 * time.Second, errStop},
+		{"stopped before", RetryConfig{MaxAttempts: 9}, 100, 0, 1, 0, 0, errStop},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tt.policy.InitialBackoff, tt.policy.MaxBackoff, tt.policy.Multiplier = time.Second, time.Hour, 2
+				began, calls, lasts := time.Now(), 0, 0
+				err := tt.policy.run(endsAfter(t, tt.stop, errStop), func(attempt int, last bool) bool {
+					if calls++; attempt != calls {
+						t.Errorf("attempt %d is called %d", calls, attempt)
+					}
+					if last {
+						lasts++
+					}
+					return calls <= tt.again
+				})
+				if took := time.Since(began); calls != tt.calls || lasts != tt.lasts || took != tt.took || !errors.Is(err, tt.err) {
+					t.Errorf("%d calls, %d of them the last, in %v: %v", calls, lasts, took, err)
+				}
+			})
+		})
+	}
+}
+
 func TestRetryWait(t *testing.T) {
 	t.Parallel()
 	policy := RetryConfig{InitialBackoff: time.Second, MaxBackoff: time.Minute, Multiplier: 2}

@@ -1,0 +1,377 @@
+package kafkax
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"regexp"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+)
+
+// handling is a loop over partitions that a test fills by hand.
+type handling struct {
+	*loop
+	claim  *claim
+	stop   func() // ends stopping
+	cut    func() // ends the handlers' context
+	work   sync.WaitGroup
+	next   []int64 // offset, by partition
+	failed chan error
+}
+
+func newHandling(t testing.TB, partitions int, h Handler, options func(*consumeConfig)) *handling {
+	t.Helper()
+	cfg := consumeConfig{ConsumerConfig: ConsumerConfig{Topic: "events", Concurrency: 8, Ordering: OrderKey}}
+	cfg.Retry = RetryConfig{MaxAttempts: 3, InitialBackoff: time.Millisecond, MaxBackoff: time.Millisecond}
+	options(&cfg)
+	log := newLoggers(nil, kafka.LoggerFunc(func(string, ...any) {}))
+	f := &handling{failed: make(chan error, 100), next: make([]int64, partitions)}
+	var stopping, ctx context.Context
+	stopping, f.stop = context.WithCancel(context.Background())
+	ctx, f.cut = context.WithCancel(context.Background())
+	f.claim = &claim{stopping: stopping, ctx: ctx, requestCommit: func() {}, unfinished: func(int, error) {}}
+	for id := range partitions {
+		f.claim.partitions = append(f.claim.partitions, &partition{
+			topic: cfg.Topic, id: id, tracker: newOffsetTracker(0, -1), chunks: make(chan *chunk), stats: new(consumerStats),
+		})
+	}
+	f.loop = &loop{
+		caller: t.Context(), cfg: cfg, log: log, stats: new(consumerStats), handler: h,
+		slots: make(chan struct{}, cfg.Concurrency), report: newReporter(t.Context(), cfg.onError, log),
+		fail: func(err error) { f.failed <- err },
+	}
+	f.work.Go(func() { f.workMessages(f.claim) })
+	t.Cleanup(func() { f.stop(); f.cut(); f.work.Wait(); f.report.cancel() })
+	return f
+}
+
+// give hands over one chunk with messages of these keys; it is false after a
+// stop. A message without a key is given as "".
+func (f *handling) give(partition int, keys ...string) bool {
+	p := f.claim.partitions[partition]
+	c := &chunk{partition: p, seeks: p.tracker.seekCount()}
+	for _, key := range keys {
+		m := kafka.Message{Topic: p.topic, Partition: p.id, Offset: f.next[partition], Value: []byte("value")}
+		if key != "" {
+			m.Key = []byte(key)
+		}
+		c.messages = append(c.messages, m)
+		f.next[partition]++
+	}
+	c.position = f.next[partition]
+	select {
+	case p.chunks <- c:
+		return true
+	case <-f.claim.stopping.Done():
+		return false
+	}
+}
+
+// until polls, and fails the test if it never is.
+func until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for n := 0; !ok(); n++ {
+		if n < 1000 {
+			runtime.Gosched()
+			continue
+		}
+		time.Sleep(time.Millisecond)
+		if time.Now().After(deadline) {
+			t.Fatalf("timed out waiting for: %s", what)
+		}
+	}
+}
+
+// A worker that has nothing to do may keep its handler slot from others for ever.
+func TestIdleLanesHoldNoSlot(t *testing.T) {
+	t.Parallel()
+	for _, ordering := range []Ordering{OrderPartition, OrderKey, Unordered} {
+		t.Run(string(ordering), func(t *testing.T) {
+			t.Parallel()
+			var handled atomic.Int64
+			f := newHandling(t, 2, func(context.Context, kafka.Message) error { handled.Add(1); return nil },
+				func(cfg *consumeConfig) { cfg.Ordering, cfg.Concurrency = ordering, 4 })
+			given := int64(0)
+			for burst := range 1000 {
+				for p := range 2 {
+					keys := slices.Repeat([]string{"a", "b", "c", "d", "e"}, 2)[:1+burst%7]
+					f.give(p, keys...)
+					given += int64(len(keys))
+				}
+				until(t, "the burst to be handled", func() bool { return handled.Load() == given })
+				until(t, "the slots to be free", func() bool { return len(f.slots) == 0 })
+			}
+		})
+	}
+}
+
+// Whatever becomes of messages, those of a key run one after the other and in
+// order, as many at once as were asked for, and a stop leaves nothing behind.
+func TestD14_LanesUnderFaults(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(12) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			const partitions, each, concurrency = 2, 1500, 6
+			rnd := rand.New(rand.NewPCG(seed, 1))
+			type lane struct {
+				partition int
+				key       string
+			}
+			var (
+				mu      sync.Mutex
+				running = map[lane]bool{}
+				last    = map[lane]int64{}
+				atOnce  atomic.Int64
+				done    = make([]map[int64]bool, partitions)
+				calls   atomic.Int64
+			)
+			for p := range done {
+				done[p] = map[int64]bool{}
+			}
+			ordering := []Ordering{OrderKey, Unordered, OrderKey}[seed%3]
+			h := func(_ context.Context, m kafka.Message) error {
+				if n := atOnce.Add(1); n > concurrency {
+					t.Errorf("%d at once", n)
+				}
+				defer atOnce.Add(-1)
+				l := lane{m.Partition, string(m.Key)}
+				if m.Key == nil || ordering == Unordered {
+					l.key = fmt.Sprint("none", m.Offset)
+				}
+				mu.Lock()
+				if running[l] {
+					t.Errorf("%v runs twice at the same time", l)
+				}
+				running[l] = true
+				if before, ok := last[l]; ok && m.Offset < before {
+					t.Errorf("%v: %d after %d", l, m.Offset, before)
+				}
+				last[l] = m.Offset
+				mu.Unlock()
+				n := calls.Add(1)
+				if n%50 == 0 {
+					time.Sleep(100 * time.Microsecond)
+				}
+				mu.Lock()
+				running[l] = false
+				mu.Unlock()
+				switch {
+				case n%11 == 0:
+					return errors.New("failed")
+				case n%13 == 0:
+					panic("failed")
+				case n%17 == 0:
+					return Permanent(errors.New("failed"))
+				}
+				mu.Lock()
+				done[m.Partition][m.Offset] = true
+				mu.Unlock()
+				return nil
+			}
+			var skipped atomic.Int64
+			f := newHandling(t, partitions, h, func(cfg *consumeConfig) {
+				cfg.Ordering, cfg.Concurrency = ordering, concurrency
+				cfg.onError = func(_ context.Context, m kafka.Message, _ error) {
+					skipped.Add(1)
+					mu.Lock()
+					done[m.Partition][m.Offset] = true
+					mu.Unlock()
+				}
+			})
+			stopAfter := int64(partitions * each)
+			if seed >= 6 {
+				stopAfter = rnd.Int64N(stopAfter)
+			}
+			var given sync.WaitGroup
+			for p := range partitions {
+				keys := make([]string, each)
+				for i := range keys {
+					if n := rnd.IntN(30); n > 2 {
+						keys[i] = fmt.Sprint("k", n)
+					}
+				}
+				given.Go(func() {
+					for chunk := range slices.Chunk(keys, 40) {
+						if !f.give(p, chunk...) {
+							return
+						}
+					}
+				})
+			}
+			until(t, "messages to be handled", func() bool { mu.Lock(); defer mu.Unlock(); return int64(len(done[0])+len(done[1])) >= stopAfter })
+			f.stop()
+			given.Wait()
+			f.work.Wait() // nothing needs the handlers' context to end
+			if n := len(f.slots); n != 0 {
+				t.Errorf("%d slots are held", n)
+			}
+			if left := f.claim.running(); len(left) != 0 {
+				t.Errorf("%v are said to run", left)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for p, part := range f.claim.partitions {
+				position := part.tracker.position()
+				for o := range position {
+					if !done[p][o] {
+						t.Errorf("partition %d: %d may be committed, %d is not handled", p, position, o)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A seek makes stale what waits: it may finish, and marks nothing.
+func TestLanesAfterASeek(t *testing.T) {
+	t.Parallel()
+	held, started := make(chan struct{}), make(chan int64, 100)
+	f := newHandling(t, 1, func(_ context.Context, m kafka.Message) error {
+		started <- m.Offset
+		<-held
+		return nil
+	}, func(cfg *consumeConfig) { cfg.Concurrency = 2 })
+	f.give(0, "a", "a", "b", "a", "c")
+	<-started
+	tracker := f.claim.partitions[0].tracker
+	tracker.seek(100)
+	f.next[0] = 100
+	f.give(0, "a", "d")
+	close(held)
+	until(t, "what comes after the seek to be handled", func() bool { return tracker.position() == 102 })
+}
+
+// What waits for another message of its key must not keep alive what was fetched
+// with it.
+func TestWaitingMessagesAreOfTheirOwnMemory(t *testing.T) {
+	t.Parallel()
+	slab := []byte("key header value")
+	m := kafka.Message{Key: slab[:3], Value: slab[11:], Headers: []kafka.Header{{Key: "h", Value: slab[4:10]}}}
+	it := item{Message: &m}
+	it.detach()
+	for i := range slab {
+		slab[i] = 'x'
+	}
+	if got := fmt.Sprintf("%s %s %s", it.Key, it.Headers[0].Value, it.Value); got != "key header value" {
+		t.Errorf("the message became %q with its slab", got)
+	}
+}
+
+// A stop finishes what lies before something that has started, and nothing else.
+func TestD3_StopRunsOnlyWhatWasOvertaken(t *testing.T) {
+	t.Parallel()
+	held := make(chan struct{})
+	var mu sync.Mutex
+	var ran []int64
+	f := newHandling(t, 1, func(_ context.Context, m kafka.Message) error {
+		if m.Offset == 0 {
+			<-held
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		ran = append(ran, m.Offset)
+		return nil
+	}, func(cfg *consumeConfig) { cfg.Concurrency = 2 })
+	//        0       1       2    3       4
+	f.give(0, "slow", "slow", "b", "slow", "slow")
+	until(t, "2 to overtake", func() bool { mu.Lock(); defer mu.Unlock(); return slices.Contains(ran, 2) })
+	until(t, "all to be delivered", func() bool { return f.claim.partitions[0].tracker.inFlight() == 4 })
+	f.stop()
+	close(held)
+	f.work.Wait()
+	if want := []int64{2, 0, 1}; !slices.Equal(ran, want) {
+		t.Errorf("ran %v, want %v", ran, want)
+	}
+	if got := f.claim.partitions[0].tracker.position(); got != 3 {
+		t.Errorf("%d may be committed, want 3", got)
+	}
+}
+
+// A handler that ends its goroutine holds up nobody but what lies behind it.
+func TestD6_GoexitLeavesTheOtherLanes(t *testing.T) {
+	t.Parallel()
+	for _, ordering := range []Ordering{OrderKey, Unordered} {
+		t.Run(string(ordering), func(t *testing.T) {
+			t.Parallel()
+			release, handled := make(chan struct{}), new(atomic.Int64)
+			f := newHandling(t, 1, func(_ context.Context, m kafka.Message) error {
+				if m.Offset < 2 {
+					<-release
+				}
+				if m.Offset == 2 {
+					runtime.Goexit()
+				}
+				handled.Add(1)
+				return nil
+			}, func(cfg *consumeConfig) { cfg.Ordering, cfg.Concurrency = ordering, 3 })
+			f.give(0, "a", "b", "c", "c", "a", "b")
+			if err := <-f.failed; err == nil {
+				t.Error("the loop does not end")
+			}
+			f.stop()
+			close(release)
+			f.work.Wait()
+			if n := handled.Load(); n < 2 || len(f.slots) != 0 {
+				t.Errorf("%d handled, %d slots held", n, len(f.slots))
+			}
+			if got := f.claim.partitions[0].tracker.position(); got != 2 {
+				t.Errorf("%d may be committed, 2 is not handled", got)
+			}
+		})
+	}
+}
+
+// What is kept of a message costs nothing once there is room for it.
+func TestKeepingAMessageAllocatesNothing(t *testing.T) { //nolint:paralleltest // counts allocations
+	m := kafka.Message{
+		Topic: "events", Key: []byte("key"), Value: make([]byte, 1000),
+		Headers: []kafka.Header{{Key: "a", Value: []byte("1")}, {Key: "b", Value: []byte("2")}},
+	}
+	w := &worker{item: item{Message: &m, chunk: &chunk{}}}
+	if n := testing.AllocsPerRun(100, func() { w.begin(); w.letGo() }); n != 0 {
+		t.Errorf("%v allocations a message", n)
+	}
+	var b batcher
+	for range 50 {
+		b.batch = append(b.batch, taken{Message: m})
+	}
+	spare := b.batch
+	if n := testing.AllocsPerRun(100, func() { b.forget(); b.batch = spare[:50]; b.begin() }); n != 0 {
+		t.Errorf("%v allocations a batch", n)
+	}
+}
+
+func TestRunning(t *testing.T) {
+	t.Parallel()
+	release, started := make(chan struct{}), make(chan struct{}, 10)
+	f := newHandling(t, 3, func(context.Context, kafka.Message) error {
+		started <- struct{}{}
+		<-release
+		return nil
+	}, func(cfg *consumeConfig) { cfg.Ordering, cfg.Concurrency = OrderPartition, 1 })
+	var given sync.WaitGroup
+	for p := range 3 {
+		given.Go(func() { f.give(p, "", "") })
+	}
+	<-started
+	given.Wait()
+	names := f.claim.running()
+	if len(names) != 1 {
+		t.Fatalf("one handler may run, and %v are said to", names)
+	}
+	if !regexp.MustCompile(`^events\[[0-2]\]@0 since [0-9.]+m?s$`).MatchString(names[0]) {
+		t.Errorf("what runs is called %q", names[0])
+	}
+	close(release)
+	until(t, "all to be handled", func() bool { return len(f.claim.running()) == 0 })
+}
