@@ -308,7 +308,7 @@ func TestD5_BatchDeadLetterBlocksItsPartitionOnly(t *testing.T) {
 	b := startBroker(t, 3)
 	b.produce(t, numbered(3, 40)...)
 	c := b.consumer(t, "g", kafkax.WithConsumerRetryMaxAttempts(1))
-	up := newGate(t)
+	up, stored := newGate(t), make(chan string, 10)
 	var after atomic.Int64
 	run(t, func(ctx context.Context) error {
 		return c.ConsumeBatch(ctx, func(_ context.Context, msgs []kafka.Message) error {
@@ -326,7 +326,15 @@ func TestD5_BatchDeadLetterBlocksItsPartitionOnly(t *testing.T) {
 			}
 			return nil
 		}, kafkax.WithBatchSize(9), kafkax.WithBatchTimeout(10*time.Millisecond), kafkax.WithConcurrency(1),
-			kafkax.WithDLQWriter(dlqFunc(func(ctx context.Context, _ ...kafka.Message) error { return up.wait(ctx) })))
+			kafkax.WithDLQWriter(dlqFunc(func(_ context.Context, msgs ...kafka.Message) error {
+				select {
+				case <-up.open:
+					stored <- string(msgs[0].Value)
+					return nil
+				default:
+					return errors.New("down")
+				}
+			})))
 	})
 	for _, p := range []int{0, 2} {
 		eventually(t, "the other partitions", func() bool { return b.committed(t, "g", p) == 40 })
@@ -336,5 +344,9 @@ func TestD5_BatchDeadLetterBlocksItsPartitionOnly(t *testing.T) {
 		t.Errorf("%d messages of the blocked partition overtook the dead letter", n)
 	}
 	up.release()
+	// Many batches were run since it failed.
+	if got := received(t, "the dead letter", stored); got != "1/10" {
+		t.Errorf("the dead letter is of %q", got)
+	}
 	eventually(t, "the rest", func() bool { return b.committed(t, "g", 1) == 40 })
 }

@@ -17,9 +17,14 @@ import (
 	"github.com/bi-common/kafkax"
 )
 
-// misbehaviors are what code of the user's may do instead of returning.
-func misbehaviors(held *gate) map[string]func(c *kafkax.Consumer) {
-	return map[string]func(c *kafkax.Consumer){
+// misbehaviors are what code of the user's may do instead of returning. The test
+// waits for all of it at its end.
+func misbehaviors(t *testing.T) map[string]func(c *kafkax.Consumer) {
+	t.Helper()
+	var running atomic.Int64
+	t.Cleanup(func() { eventually(t, "the user's code to end", func() bool { return running.Load() == 0 }) })
+	held := newGate(t) // opened before that
+	all := map[string]func(c *kafkax.Consumer){
 		"blocks": func(*kafkax.Consumer) { <-held.open },
 		"panics": func(*kafkax.Consumer) { panic("in user code") },
 		"Goexit": func(*kafkax.Consumer) { runtime.Goexit() },
@@ -30,6 +35,14 @@ func misbehaviors(held *gate) map[string]func(c *kafkax.Consumer) {
 			_, _ = c.Stats(), c.Lag()
 		},
 	}
+	for what, misbehave := range all {
+		all[what] = func(c *kafkax.Consumer) {
+			running.Add(1)
+			defer running.Add(-1)
+			misbehave(c)
+		}
+	}
+	return all
 }
 
 // A place is where the user's code is called.
@@ -84,12 +97,11 @@ func places() []place {
 func TestD4_CallbacksHoldNobodyUp(t *testing.T) {
 	t.Parallel()
 	const bound, partitions, each = 200 * time.Millisecond, 3, 30
-	held := newGate(t)
 	loops := slices.Concat(allLoops, []asLoop{asKeys})
 	if testing.Short() {
 		loops = []asLoop{loopConsume, loopBatch}
 	}
-	for what, misbehave := range misbehaviors(held) {
+	for what, misbehave := range misbehaviors(t) {
 		for _, place := range places() {
 			for _, loop := range loops {
 				t.Run(fmt.Sprintf("%s/%s/%s", place.name, what, loop.name), func(t *testing.T) {
@@ -130,6 +142,9 @@ func TestD4_CallbacksHoldNobodyUp(t *testing.T) {
 						eventually(t, "the other partitions", func() bool { return others.Load() == (partitions-1)*(each+2) })
 					}
 
+					if place.ends {
+						result <- received(t, "the loop to end by itself", result)
+					}
 					ctx, cancel := context.WithTimeout(context.Background(), bound)
 					defer cancel()
 					began := time.Now()
@@ -153,8 +168,7 @@ func TestD4_CallbacksHoldNobodyUp(t *testing.T) {
 // The same where a topic is missing: the run has no partitions yet.
 func TestD4_OnErrorMayDoWhateverItLikesBeforeAnAssignment(t *testing.T) {
 	t.Parallel()
-	held := newGate(t)
-	for what, misbehave := range misbehaviors(held) {
+	for what, misbehave := range misbehaviors(t) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			b := startBroker(t, 1)
@@ -182,8 +196,7 @@ func TestD4_OnErrorMayDoWhateverItLikesBeforeAnAssignment(t *testing.T) {
 // MultiTopicConsumer for each of its topics.
 func TestD4_CallbacksOfOtherLoops(t *testing.T) {
 	t.Parallel()
-	held := newGate(t)
-	for what, misbehave := range misbehaviors(held) {
+	for what, misbehave := range misbehaviors(t) {
 		t.Run("FetchMessage/"+what, func(t *testing.T) {
 			t.Parallel()
 			b := startBroker(t, 1)

@@ -181,7 +181,7 @@ func (ls *lanes) next(w *worker) bool {
 	if w.item.ordered {
 		ls.follow(w.item.key)
 	}
-	if len(ls.ready) > 0 && ls.working <= cap(ls.slots) {
+	if len(ls.ready) > 0 {
 		w.item = ls.pop()
 		ls.mu.Unlock()
 		return true

@@ -255,15 +255,59 @@ func TestLanesAfterASeek(t *testing.T) {
 // with it.
 func TestWaitingMessagesAreOfTheirOwnMemory(t *testing.T) {
 	t.Parallel()
+	started, held, seen := make(chan struct{}), make(chan struct{}), make(chan string, 2)
+	f := newHandling(t, 1, func(_ context.Context, m kafka.Message) error {
+		if m.Offset == 0 {
+			close(started)
+			<-held
+		}
+		seen <- fmt.Sprintf("%s %s %s", m.Key, m.Headers[0].Value, m.Value)
+		return nil
+	}, func(*consumeConfig) {})
+	p := f.claim.partitions[0]
 	slab := []byte("key header value")
-	m := kafka.Message{Key: slab[:3], Value: slab[11:], Headers: []kafka.Header{{Key: "h", Value: slab[4:10]}}}
-	it := item{Message: &m}
-	it.detach()
+	c := &chunk{partition: p, position: 2, release: func() {}}
+	for offset := range int64(2) {
+		c.messages = append(c.messages, kafka.Message{
+			Offset: offset, Key: slab[:3], Value: slab[11:], Headers: []kafka.Header{{Key: "h", Value: slab[4:10]}},
+		})
+	}
+	p.chunks <- c
+	f.give(0) // is taken when the others are on their way
+	<-started
 	for i := range slab {
 		slab[i] = 'x'
 	}
-	if got := fmt.Sprintf("%s %s %s", it.Key, it.Headers[0].Value, it.Value); got != "key header value" {
-		t.Errorf("the message became %q with its slab", got)
+	close(held)
+	<-seen
+	if got := <-seen; got != "key header value" {
+		t.Errorf("the message became %q with what was fetched", got)
+	}
+}
+
+// The last message that was delivered finds a worker too, when those there are
+// begin to wait.
+func TestD14_WorkersThatWaitAreReplaced(t *testing.T) {
+	t.Parallel()
+	held, last := make(chan struct{}), make(chan struct{})
+	f := newHandling(t, 1, func(_ context.Context, m kafka.Message) error {
+		if m.Offset < 2 {
+			<-held
+			return errors.New("failed")
+		}
+		close(last)
+		return nil
+	}, func(cfg *consumeConfig) {
+		cfg.Concurrency = 2
+		cfg.Retry = RetryConfig{MaxAttempts: 2, InitialBackoff: time.Hour, MaxBackoff: time.Hour}
+	})
+	f.give(0, "a", "b", "c")
+	f.give(0) // is taken when the others are on their way
+	close(held)
+	select {
+	case <-last:
+	case <-time.After(time.Minute):
+		t.Error("nobody works")
 	}
 }
 
@@ -314,14 +358,17 @@ func TestD6_GoexitLeavesTheOtherLanes(t *testing.T) {
 				handled.Add(1)
 				return nil
 			}, func(cfg *consumeConfig) { cfg.Ordering, cfg.Concurrency = ordering, 3 })
-			f.give(0, "a", "b", "c", "c", "a", "b")
+			f.give(0, "a", "b", "c", "c", "a", "b", "d", "e")
 			if err := <-f.failed; err == nil {
 				t.Error("the loop does not end")
 			}
+			tracker := f.claim.partitions[0].tracker
+			until(t, "all to be delivered", func() bool { return tracker.inFlight() == 8 })
+			f.give(0) // is taken when the last is on its way
 			f.stop()
 			close(release)
 			f.work.Wait()
-			if n := handled.Load(); n < 2 || len(f.slots) != 0 {
+			if n := handled.Load(); n != 2 || len(f.slots) != 0 {
 				t.Errorf("%d handled, %d slots held", n, len(f.slots))
 			}
 			if got := f.claim.partitions[0].tracker.position(); got != 2 {

@@ -281,9 +281,8 @@ func TestD18_AWriterToTheConsumedTopicIsEnded(t *testing.T) {
 // returns is left alone when the stop's time is over.
 func TestD5_DLQWriterMayDoWhateverItLikes(t *testing.T) {
 	t.Parallel()
-	held := newGate(t)
 	var mu sync.Mutex
-	for name, misbehave := range misbehaviors(held) {
+	for name, misbehave := range misbehaviors(t) {
 		for _, loop := range slices.Concat(allLoops, []asLoop{asKeys}) {
 			t.Run(name+"/"+loop.name, func(t *testing.T) {
 				t.Parallel()
