@@ -165,7 +165,7 @@ func TestD13_FileSystemThatHangsHoldsUpNobody(t *testing.T) {
 			t.Errorf("took %v", took)
 		}
 
-		m.made, m.value = true, "old"
+		m.made, m.value = true, func() string { return "old" }
 		for range 3 {
 			began = time.Now()
 			if value, err := m.load(t.Context()); value != "old" || err != nil {

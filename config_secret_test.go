@@ -73,6 +73,12 @@ func TestC3_NothingPrintsASecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	fromFile := p.Config
+	fromFile.SASL.Password, fromFile.SASL.PasswordFile = kafkax.Secret{}, writeFile(t, secret)
+	producer3, err := kafkax.NewProducer(kafkax.WithProducerConfig(fromFile))
+	if err != nil {
+		t.Fatal(err)
+	}
 	consumer, err := kafkax.NewConsumer(kafkax.WithConsumerConfig(c.Config))
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +87,7 @@ func TestC3_NothingPrintsASecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, client := range []interface{ Close() error }{producer, producer2, consumer, several} {
+	for _, client := range []interface{ Close() error }{producer, producer2, producer3, consumer, several} {
 		t.Cleanup(func() { _ = client.Close() })
 	}
 
@@ -98,7 +104,7 @@ func TestC3_NothingPrintsASecret(t *testing.T) {
 		"sasl config": p.Config.SASL, "connection config": p.Config.ConnectionConfig,
 		"producer config": p.Config, "consumer config": c.Config,
 		"injected mechanism": injected.Config, "in a private field": struct{ c kafkax.ProducerConfig }{injected.Config},
-		"producer": producer, "producer with SCRAM": producer2, "consumer": consumer, "several topics": several,
+		"producer": producer, "producer with SCRAM": producer2, "producer with a password file": producer3, "consumer": consumer, "several topics": several,
 		"producer's value": reflect.ValueOf(producer).Elem().Interface(), "consumer's value": reflect.ValueOf(consumer).Elem().Interface(),
 		"producer in a private field": struct{ p *kafkax.Producer }{producer},
 		"explanation":                 p.Config.Explain(),

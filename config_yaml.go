@@ -101,8 +101,9 @@ func readConfigFile(file setting, section string) (layer, []error) {
 }
 
 // readYAML flattens one document, or the section with that path, into dotted
-// keys: what is outside is not ours. Without a name it is the embedded defaults. Values stay the text they were written as: a password of
-// digits or a topic called "on" is not to be guessed at.
+// keys: what is outside is not ours. Without a name it is the embedded defaults.
+// Values stay the text they were written as: a password of digits or a topic
+// called "on" is not to be guessed at.
 func readYAML(data []byte, name, section string) (layer, []error) {
 	y := yamlReader{name: name, settings: layer{}}
 

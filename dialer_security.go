@@ -1,7 +1,6 @@
 package kafkax
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -34,15 +33,15 @@ type material[T any] struct {
 
 	mu       sync.Mutex // is not held while files are read
 	made     bool
-	contents map[string][]byte // what value was made from
-	value    T
-	problem  string          // the one logged last, so that each is logged once
-	warned   map[string]bool // keys of files that others may read or write
+	contents map[string]Secret // what value was made from
+	value    func() T          // behind a function, so that nothing prints it
+	problem  string            // the one logged last, so that each is logged once
+	warned   map[string]bool   // keys of files that others may write
 }
 
 // fixed is material that was handed in ready made.
 func fixed[T any](value T) *material[T] {
-	return &material[T]{made: true, value: value}
+	return &material[T]{made: true, value: func() T { return value }}
 }
 
 func newMaterial[T any](files configFiles, parse func(contents map[string][]byte) (T, error), log *loggers) *material[T] {
@@ -100,7 +99,10 @@ func (m *material[T]) load(ctx context.Context) (T, error) {
 func (m *material[T]) current() (value T, made bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.value, m.made
+	if m.made {
+		value = m.value()
+	}
+	return value, m.made
 }
 
 // take makes the value of what was read, unless it is what the last one was
@@ -124,22 +126,27 @@ func (m *material[T]) update(read filesRead) (value T, complaint, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	err = read.err
-	if err == nil && m.made && maps.EqualFunc(read.contents, m.contents, bytes.Equal) {
+	contents := make(map[string]Secret, len(read.contents))
+	for key, content := range read.contents {
+		contents[key] = NewSecret(string(content))
+	}
+	if err == nil && m.made && maps.Equal(contents, m.contents) {
 		m.problem = ""
-		return m.value, nil, nil
+		return m.value(), nil, nil
 	}
 	if err == nil {
 		value, err = m.parse(read.contents)
 	}
 	switch {
 	case err == nil:
-		m.made, m.contents, m.value, m.problem = true, read.contents, value, ""
+		fresh := value
+		m.made, m.contents, m.value, m.problem = true, contents, func() T { return fresh }, ""
 	case !m.made:
 		return value, nil, err
 	case m.problem != err.Error():
 		m.problem, complaint = err.Error(), err
 	}
-	return m.value, complaint, nil
+	return m.value(), complaint, nil
 }
 
 // warnOf is true the first time.
@@ -297,5 +304,5 @@ func (c SASLConfig) parse(contents map[string][]byte) (sasl.Mechanism, error) {
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
-	return hideMechanism(mechanism), nil
+	return mechanism, nil
 }

@@ -89,7 +89,7 @@ var exceptions = []exception{
 	{"consume.go", "config_layers.go", "resolveConsume", "a loop resolves its options"},
 	{"consume.go", "option_consume.go", "loopName", "and says which loop it is"},
 	{"dialer_security.go", "config_rules.go", "passwordRule", "a password from a file is judged as a configured one is"},
-	{"dialer_security.go", "config_secret.go", "hideMechanism", "a mechanism holds a password, and secrets are the configuration's to hide"},
+	{"dialer_security.go", "config_secret.go", "NewSecret", "what a password's file held is kept, to be compared with, and secrets are the configuration's to hide"},
 	{"multi_consumer.go", "config_layers.go", "resolveConsume", "the loops of all topics are judged before one of them begins"},
 	{"multi_consumer.go", "option_consumer.go", "consumerSetting", "each consumer gets its topic as the last option"},
 	{"deadletter_producer.go", "producer.go", "newProducer", "the one place that makes a producer of dead letters; who writes them knows a DLQWriter"},
