@@ -266,7 +266,7 @@ func TestWaitingMessagesAreOfTheirOwnMemory(t *testing.T) {
 	}, func(*consumeConfig) {})
 	p := f.claim.partitions[0]
 	slab := []byte("key header value")
-	c := &chunk{partition: p, position: 2, release: func() {}}
+	c := &chunk{partition: p, position: 2}
 	for offset := range int64(2) {
 		c.messages = append(c.messages, kafka.Message{
 			Offset: offset, Key: slab[:3], Value: slab[11:], Headers: []kafka.Header{{Key: "h", Value: slab[4:10]}},

@@ -116,7 +116,7 @@ func TestD14_APartitionThatWaitsHoldsUpItselfAlone(t *testing.T) {
 				t.Parallel()
 				b := startBroker(t, 2)
 				b.produce(t, numbered(2, 50)...)
-				c := b.consumer(t, "g", kafkax.WithConsumerShutdownTimeout(time.Second))
+				c := b.consumer(t, "g", kafkax.WithConsumerShutdownTimeout(time.Second), kafkax.WithConsumerBatchSize(5))
 				held := newGate(t)
 				var others, own atomic.Int64
 				run(t, func(ctx context.Context) error {
@@ -129,7 +129,7 @@ func TestD14_APartitionThatWaitsHoldsUpItselfAlone(t *testing.T) {
 							others.Add(1)
 						}
 						return nil
-					}, append(tt.opts(held), kafkax.WithBatchSize(5), kafkax.WithOnFailure(kafkax.FailSkip))...)
+					}, append(tt.opts(held), kafkax.WithOnFailure(kafkax.FailSkip))...)
 				})
 				eventually(t, "the other partition to be handled", func() bool { return others.Load() == 50 })
 				if got := own.Load(); got > 5 {

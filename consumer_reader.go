@@ -72,7 +72,6 @@ func (c *Consumer) readerConfig(d *dialer, member bool) kafka.ReaderConfig {
 		cfg.HeartbeatInterval = c.cfg.HeartbeatInterval
 		cfg.SessionTimeout = c.cfg.SessionTimeout
 		cfg.RebalanceTimeout = c.cfg.RebalanceTimeout
-		cfg.RetentionTime = c.cfg.RetentionTime
 		cfg.WatchPartitionChanges = c.cfg.WatchPartitionChanges
 		cfg.PartitionWatchInterval = c.cfg.PartitionWatchInterval
 		cfg.StartOffset = c.cfg.StartOffset.kafka()

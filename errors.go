@@ -615,7 +615,7 @@ func isGuess(err error) bool {
 // blamesRecord says whether the same batch without some record may pass, and
 // may be sent again in parts.
 func blamesRecord(err error) bool {
-	return slices.ContainsFunc(kafkaCodes(err), func(code kafka.Error) bool {
+	return !errors.Is(err, ErrOutcomeUnknown) && slices.ContainsFunc(kafkaCodes(err), func(code kafka.Error) bool {
 		switch code {
 		case kafka.MessageSizeTooLarge, kafka.RecordListTooLarge, kafka.InvalidRecord, kafka.InvalidTimestamp:
 			return true

@@ -71,7 +71,6 @@ func (m *membership) open(ctx context.Context) error {
 		HeartbeatInterval: m.cfg.HeartbeatInterval,
 		SessionTimeout:    m.cfg.SessionTimeout,
 		RebalanceTimeout:  m.cfg.RebalanceTimeout,
-		RetentionTime:     m.cfg.RetentionTime,
 		JoinGroupBackoff:  joinBackoff,
 		StartOffset:       m.cfg.StartOffset.kafka(),
 		Timeout:           coordinatorTimeout,
