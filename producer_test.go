@@ -630,6 +630,14 @@ func TestP10_EveryFailedMessageIsCounted(t *testing.T) {
 				clusterOpts = []kfake.Opt{kfake.EnableSASL(), kfake.Superuser("PLAIN", "alice", "right")}
 			}
 			c := produceCluster(t, clusterOpts...)
+			if tt.name == "login_refused" { // by itself it hangs up, which is no refusal
+				c.ControlKey(int16(kmsg.SASLAuthenticate), func(req kmsg.Request) (kmsg.Response, error, bool) {
+					c.KeepControl()
+					res := req.ResponseKind().(*kmsg.SASLAuthenticateResponse)
+					res.ErrorCode = kerr.SaslAuthenticationFailed.Code
+					return res, nil, true
+				})
+			}
 			onProduce(c, func(req *kmsg.ProduceRequest) *kerr.Error {
 				if bytes.Contains(req.Topics[0].Partitions[0].Records, []byte("bad")) {
 					return kerr.InvalidRecord
