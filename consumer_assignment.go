@@ -24,6 +24,8 @@ type assignment struct {
 	committer *committer
 	budget    *budget.Budget
 
+	cutOff []string // what was at work when it could not be waited for any longer
+
 	end    context.CancelFunc      // ends stopping
 	cancel context.CancelCauseFunc // ends the handlers' context
 }
@@ -131,11 +133,12 @@ func (a *assignment) drain(limit context.Context, finished <-chan struct{}) {
 		return
 	case <-limit.Done():
 	}
+	a.cutOff = a.atWork()
 	if a.cut.Err() != nil {
 		a.cancel(context.Cause(a.cut))
 	} else {
 		a.cancel(fmt.Errorf("%w: the rebalance could not wait any longer", ErrRevoked))
-		a.report(-1, fmt.Errorf("%w: handlers were still running %v after a rebalance began: %s", ErrRevoked, a.rebalanceGrace(), a.inFlight()))
+		a.report(-1, fmt.Errorf("%w: handlers were still running %v after a rebalance began: %s", ErrRevoked, a.rebalanceGrace(), strings.Join(a.cutOff, "; ")))
 	}
 	// A handler that ignores its context keeps this member out of the group:
 	// the alternative is the same partition handled twice at once.
@@ -170,9 +173,9 @@ func (a *assignment) finish(ctx, limit context.Context) {
 		a.committer.close(errNoGroup)
 	}
 	cut := a.cut.Err() != nil && ctx.Err() != nil
-	switch inFlight := a.inFlight(); {
-	case cut && inFlight != "":
-		a.fail(&ShutdownError{What: []string{inFlight}, Err: errors.Join(context.Cause(a.cut), err)})
+	switch {
+	case cut && len(a.cutOff) > 0 && a.inFlight() > 0:
+		a.fail(&ShutdownError{What: a.cutOff, Err: errors.Join(context.Cause(a.cut), err)})
 	case err != nil && ctx.Err() != nil:
 		a.fail(&ShutdownError{What: []string{"commit of " + a.String()}, Err: err})
 	case err != nil:

@@ -3,7 +3,6 @@ package kafkax
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync/atomic"
 
 	"github.com/segmentio/kafka-go"
@@ -33,15 +32,27 @@ type claim struct {
 	activities // of those who handle its messages
 }
 
-// inFlight names what was delivered and not handled.
-func (c *claim) inFlight() string {
-	var parts []string
+// atWork names what is being handled and since when; for the pull API, which
+// handles nothing itself, what it has delivered.
+func (c *claim) atWork() []string {
+	if names := c.running(); len(names) > 0 {
+		return names
+	}
+	var names []string
 	for _, p := range c.partitions {
 		if n := p.tracker.inFlight(); n > 0 {
-			parts = append(parts, fmt.Sprintf("%s (%d in flight)", at(p.topic, p.id, p.tracker.position()), n))
+			names = append(names, fmt.Sprintf("%s: %d message(s) delivered and not committed", at(p.topic, p.id, p.tracker.position()), n))
 		}
 	}
-	return strings.Join(parts, ", ")
+	return names
+}
+
+// inFlight counts what was delivered and not handled.
+func (c *claim) inFlight() (n int) {
+	for _, p := range c.partitions {
+		n += p.tracker.inFlight()
+	}
+	return n
 }
 
 // find returns a claimed partition, or nil.

@@ -200,7 +200,7 @@ func (p *puller) poke() {
 func (p *puller) work(claim *claim) {
 	<-claim.stopping.Done()
 	var patience <-chan time.Time
-	for claim.inFlight() != "" {
+	for claim.inFlight() > 0 {
 		if patience == nil && p.waiting.Load() > 0 {
 			patience = time.After(p.cfg.HeartbeatInterval)
 		}

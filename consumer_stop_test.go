@@ -3,6 +3,7 @@ package kafkax_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -475,4 +476,28 @@ func TestD12_TopicMadeAgainIsReadFromItsStart_ExpectedToFail(t *testing.T) {
 	if got := handled.Load() - 100; got == n {
 		t.Errorf("all %d messages of the topic that was made again were handled: this is no longer expected to fail", n)
 	}
+}
+
+// What a stop cut off is what ran, not what waited for its turn.
+func TestD4_OnlyWhatRunsIsNamedAsCutOff(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, 3)
+	b.produce(t, numbered(3, 5)...)
+	c := b.consumer(t, "g", kafkax.WithConsumerShutdownTimeout(300*time.Millisecond))
+	started := make(chan string, 10)
+	result := make(chan error, 1)
+	go func() {
+		result <- c.Consume(context.Background(), func(ctx context.Context, m kafka.Message) error {
+			started <- fmt.Sprintf("events[%d]@%d since ", m.Partition, m.Offset)
+			<-ctx.Done()
+			return ctx.Err()
+		})
+	}()
+	want := received(t, "the handler", started)
+	err := c.Close()
+	cut, ok := errors.AsType[*kafkax.ShutdownError](err)
+	if !ok || len(cut.What) != 1 || !strings.HasPrefix(cut.What[0], want) {
+		t.Errorf("Close returned %v, want the one message that ran: %s", err, want)
+	}
+	received(t, "the loop", result)
 }

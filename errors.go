@@ -367,7 +367,7 @@ func (e ProduceErrors) Unwrap() []error {
 // time: what it waited for was cut off. Messages that were in flight are not
 // committed and come again.
 type ShutdownError struct {
-	What []string // one entry a thing cut off: "orders[3]@42: handler still running"
+	What []string // one entry a thing cut off: "orders[3]@42 since 12.3s"
 	Err  error    // why: the context's error, or the timeout
 }
 
