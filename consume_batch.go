@@ -189,7 +189,7 @@ func (l *loop) runBatch(claim *claim, w *batcher) bool {
 		l.log.progress("messages of a batch failed, to be retried", append(logAttrs{slog.String("topic", l.cfg.Topic)}.group(l.cfg.GroupID).attempt(attempt, l.cfg.Retry.MaxAttempts).err(err), slog.Int("messages", len(pending))))
 		return true
 	})
-	l.failed(claim, failed)
+	l.passOn(claim, failed)
 	return stopped == nil && !interrupted
 }
 
@@ -212,8 +212,8 @@ func (w *batcher) begin() []kafka.Message {
 	return w.messages
 }
 
-// failed hands messages that failed for good to their partitions.
-func (l *loop) failed(claim *claim, failed []failure) {
+// passOn hands messages that failed for good to their partitions.
+func (l *loop) passOn(claim *claim, failed []failure) {
 	for len(failed) > 0 {
 		feed := failed[0].feed
 		var own, others []failure

@@ -69,8 +69,8 @@ func (ls *lanes) wait(p *partition) {
 	}
 }
 
-// deliver hands a message over in order; false when nothing more may be.
-func (ls *lanes) deliver(it item) bool {
+// pass hands a message over in order; false when nothing more may be.
+func (ls *lanes) pass(it item) bool {
 	if ls.own != nil {
 		ls.own.item = it
 		defer ls.own.letGo()

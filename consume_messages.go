@@ -39,7 +39,7 @@ func (l *loop) workPartition(claim *claim, p *partition) {
 			if m == nil {
 				break
 			}
-			if !ls.deliver(item{Message: m, chunk: c}) {
+			if !ls.pass(item{Message: m, chunk: c}) {
 				return
 			}
 		}

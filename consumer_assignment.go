@@ -229,7 +229,7 @@ func (a *assignment) fetch(ctx context.Context, p *partition) {
 		client:    a.client,
 		log:       a.log,
 		allowance: newAllowance(a.budget),
-		report:    func(p *partition, err error) { a.report(p.id, a.dialer.explain(err)) },
+		report:    func(p *partition, err error) { a.report(p.id, a.dialer.reason(err)) },
 		share:     a.share(),
 		secondTry: a.secondTry,
 		located: func(seeks int, name int64) {
@@ -242,7 +242,7 @@ func (a *assignment) fetch(ctx context.Context, p *partition) {
 		},
 	}
 	if err := f.run(ctx); err != nil {
-		a.fail(a.dialer.explain(err))
+		a.fail(a.dialer.reason(err))
 	}
 }
 
@@ -257,7 +257,7 @@ func (a *assignment) refreshLag(ctx context.Context) {
 		ends, err := listOffsets(ctx, a.client, a.cfg.Topic, kafka.ReadUncommitted, requests)
 		if err != nil {
 			if ctx.Err() == nil {
-				a.report(-1, fmt.Errorf("topic %s: lag: %w", a.cfg.Topic, a.dialer.explain(err)))
+				a.report(-1, fmt.Errorf("topic %s: lag: %w", a.cfg.Topic, a.dialer.reason(err)))
 			}
 			continue
 		}
@@ -360,7 +360,7 @@ func (a *assignment) sendOffsets(offsets map[string]map[int]int64) error {
 
 // commitFailed is told of commits that nobody waits for.
 func (a *assignment) commitFailed(err error) {
-	err = fmt.Errorf("commit of %s: %w", a, a.dialer.explain(err))
+	err = fmt.Errorf("commit of %s: %w", a, a.dialer.reason(err))
 	switch {
 	case isRefused(err):
 		a.fail(err)

@@ -220,7 +220,7 @@ func (e *engine) ends(which int64) (map[int]int64, error) {
 	}
 	ends, err := listOffsets(claim.stopping, e.client, e.cfg.Topic, kafka.ReadUncommitted, requests)
 	if err != nil {
-		return nil, fmt.Errorf("topic %s: ends of the log: %w", e.cfg.Topic, e.dialer.explain(err))
+		return nil, fmt.Errorf("topic %s: ends of the log: %w", e.cfg.Topic, e.dialer.reason(err))
 	}
 	return ends, nil
 }

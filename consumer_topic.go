@@ -73,7 +73,7 @@ func (t *topicState) count(ctx context.Context) (int, error) {
 	defer cancel()
 	res, err := t.client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{t.cfg.Topic}})
 	if err != nil {
-		return 0, fmt.Errorf("topic %s: metadata: %w", t.cfg.Topic, t.dialer.explain(err))
+		return 0, fmt.Errorf("topic %s: metadata: %w", t.cfg.Topic, t.dialer.reason(err))
 	}
 	for _, topic := range res.Topics {
 		switch {
@@ -81,7 +81,7 @@ func (t *topicState) count(ctx context.Context) (int, error) {
 		case errors.Is(topic.Error, kafka.UnknownTopicOrPartition):
 			return 0, nil
 		case topic.Error != nil && len(topic.Partitions) == 0:
-			return 0, fmt.Errorf("topic %s: metadata: %w", t.cfg.Topic, t.dialer.explain(topic.Error))
+			return 0, fmt.Errorf("topic %s: metadata: %w", t.cfg.Topic, t.dialer.reason(topic.Error))
 		default:
 			return len(topic.Partitions), nil
 		}

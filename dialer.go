@@ -206,12 +206,12 @@ func (d *dialer) ping(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// explain is for an error of kafka-go. It takes a *ConnectError out of what
+// reason is for an error of kafka-go. It takes a *ConnectError out of what
 // kafka-go wrapped around it, and makes a refusal's code match its sentinel. It
 // adds why there is no connection, if there is none: a transport whose every
 // dial is refused knows no topic, and says just that ("topic not found"), or
 // the caller's context ends first.
-func (d *dialer) explain(err error) error {
+func (d *dialer) reason(err error) error {
 	var known *ConnectError
 	switch {
 	case errors.As(err, &known):
@@ -307,7 +307,7 @@ func (d *dialer) open(ctx context.Context, network, address string, use usage) (
 	case errors.Is(ctx.Err(), context.Canceled):
 		return nil, &ConnectError{Broker: address, Step: step, Err: ctx.Err()}
 	}
-	failure := d.given.explain(address, step, err)
+	failure := d.given.diagnose(address, step, err)
 	if d.history.failed(failure) {
 		d.log.fail("no connection", logAttrs{}.broker(address).err(failure))
 	}

@@ -37,7 +37,7 @@ func (c *lively) Read(b []byte) (int, error) {
 		return 0, err
 	}
 	n, err := c.Conn.Read(b)
-	return n, c.explain(err, silence, &c.readEnd)
+	return n, c.ended(err, silence, &c.readEnd)
 }
 
 // Write goes on as long as some bytes leave before the silence has passed.
@@ -52,7 +52,7 @@ func (c *lively) Write(b []byte) (int, error) {
 		if n > 0 && c.timedOut(err, silence, &c.writeEnd) {
 			continue
 		}
-		return written, c.explain(err, silence, &c.writeEnd)
+		return written, c.ended(err, silence, &c.writeEnd)
 	}
 }
 
@@ -79,7 +79,7 @@ func (c *lively) timedOut(err error, silence time.Duration, end *time.Time) bool
 	return end.IsZero() || time.Now().Before(*end)
 }
 
-func (c *lively) explain(err error, silence time.Duration, end *time.Time) error {
+func (c *lively) ended(err error, silence time.Duration, end *time.Time) error {
 	if !c.timedOut(err, silence, end) {
 		return err
 	}

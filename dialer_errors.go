@@ -59,11 +59,11 @@ func newConfigured(cfg ConnectionConfig) configured {
 	return c
 }
 
-// explain finds out what an error means at this step. It goes by types and
+// diagnose finds out what an error means at this step. It goes by types and
 // codes, never by an error's text. A refusal is what the broker answered, or
 // what this end found in its answer (a certificate, the proof of SCRAM);
 // everything else may be better at the next try.
-func (c configured) explain(broker, step string, err error) *ConnectError {
+func (c configured) diagnose(broker, step string, err error) *ConnectError {
 	e := &ConnectError{Broker: broker, Step: step, Err: err}
 	var (
 		verification *tls.CertificateVerificationError

@@ -93,7 +93,7 @@ func TestSecurity_HintsKnowWhatIsConfigured(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			e := newConfigured(tt.cfg).explain("a:1", tt.step, tt.err)
+			e := newConfigured(tt.cfg).diagnose("a:1", tt.step, tt.err)
 			if !strings.Contains(e.Hint, tt.want) {
 				t.Errorf("hint %q does not say %q", e.Hint, tt.want)
 			}
@@ -124,7 +124,7 @@ func TestSecurity_OnlyAnAnswerRefuses(t *testing.T) {
 		errors.New("no token"), &ConfigError{}, &silenceError{}, kafka.UnsupportedVersion, kafka.BrokerNotAvailable,
 	} {
 		for _, step := range steps {
-			if e := cfg.explain("a:1", step, err); isRefused(e) {
+			if e := cfg.diagnose("a:1", step, err); isRefused(e) {
 				t.Errorf("%v at %q counts as a refusal", err, step)
 			}
 		}
@@ -133,7 +133,7 @@ func TestSecurity_OnlyAnAnswerRefuses(t *testing.T) {
 		kafka.SASLAuthenticationFailed, kafka.UnsupportedSASLMechanism, kafka.IllegalSASLState, errUnproven, errIterations,
 		&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}},
 	} {
-		if e := cfg.explain("a:1", stepAuthenticate, err); !errors.Is(e, ErrAuthentication) {
+		if e := cfg.diagnose("a:1", stepAuthenticate, err); !errors.Is(e, ErrAuthentication) {
 			t.Errorf("%v is no refusal", err)
 		}
 	}

@@ -57,7 +57,7 @@ var dialPaths = []struct {
 		t := d.transport()
 		defer t.CloseIdleConnections()
 		_, err := (&kafka.Client{Addr: d.addr(), Transport: t}).Metadata(ctx, &kafka.MetadataRequest{})
-		return d.explain(err)
+		return d.reason(err)
 	}},
 	{"fetch", func(ctx context.Context, d *dialer) error {
 		t := d.transport("orders")
@@ -68,10 +68,10 @@ var dialPaths = []struct {
 				Topic: "orders", Partitions: []fetch.RequestPartition{{PartitionMaxBytes: 1 << 20}},
 			}},
 		})
-		if errors.Is(err, protocol.ErrNoPartition) && d.explain(err) == err { //nolint:errorlint // nothing was added
+		if errors.Is(err, protocol.ErrNoPartition) && d.reason(err) == err { //nolint:errorlint // nothing was added
 			return nil // the cluster has answered, if only that it has no such topic
 		}
-		return d.explain(err)
+		return d.reason(err)
 	}},
 	{"ping", func(ctx context.Context, d *dialer) error { return d.ping(ctx) }},
 }
@@ -947,10 +947,10 @@ func TestDialer_ExplainLeavesOtherErrorsAlone(t *testing.T) {
 	t.Parallel()
 	cluster := fakeCluster(t)
 	d := newTestDialer(t, ConnectionConfig{Brokers: cluster.ListenAddrs()}, nil)
-	if err := d.explain(nil); err != nil {
-		t.Errorf("explain(nil) = %v", err)
+	if err := d.reason(nil); err != nil {
+		t.Errorf("reason(nil) = %v", err)
 	}
-	if err := d.explain(io.EOF); err != io.EOF { //nolint:errorlint // it must be the very same
+	if err := d.reason(io.EOF); err != io.EOF { //nolint:errorlint // it must be the very same
 		t.Errorf("nothing failed, got %v", err)
 	}
 
@@ -962,15 +962,15 @@ func TestDialer_ExplainLeavesOtherErrorsAlone(t *testing.T) {
 	if _, err := d.dial(t.Context(), "tcp", d.brokers[0]); err == nil {
 		t.Fatal("no error")
 	}
-	if err := d.explain(io.EOF); err != io.EOF { //nolint:errorlint // it must be the very same
+	if err := d.reason(io.EOF); err != io.EOF { //nolint:errorlint // it must be the very same
 		t.Errorf("connected, got %v", err)
 	}
 	c.Close()
 	var connect *ConnectError
-	if err := d.explain(io.EOF); !errors.As(err, &connect) || !errors.Is(err, io.EOF) {
+	if err := d.reason(io.EOF); !errors.As(err, &connect) || !errors.Is(err, io.EOF) {
 		t.Errorf("not connected, got %v", err)
 	}
-	denied := d.explain(fmt.Errorf("orders[0]: %w", kafka.TopicAuthorizationFailed))
+	denied := d.reason(fmt.Errorf("orders[0]: %w", kafka.TopicAuthorizationFailed))
 	if !errors.Is(denied, ErrAuthorization) || !errors.Is(denied, kafka.TopicAuthorizationFailed) {
 		t.Errorf("a refused request: got %v", denied)
 	}
@@ -983,10 +983,10 @@ func TestDialer_ExplainLeavesOtherErrorsAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Close()
-	if err := other.explain(io.EOF); err != io.EOF { //nolint:errorlint // it must be the very same
+	if err := other.reason(io.EOF); err != io.EOF { //nolint:errorlint // it must be the very same
 		t.Errorf("an old failure of one broker is blamed after another let us in: %v", err)
 	}
-	if err := d.explain(context.Canceled); err != context.Canceled { //nolint:errorlint // it must be the very same
+	if err := d.reason(context.Canceled); err != context.Canceled { //nolint:errorlint // it must be the very same
 		t.Errorf("a cancellation: got %v", err)
 	}
 }

@@ -163,7 +163,7 @@ func (f *fetcher) hand(ctx context.Context, c *chunk) bool {
 // locate finds the offset to fetch: after a start or a seek the tracker's,
 // which may still be a name ("first", "last") instead of a number.
 func (f *fetcher) locate(ctx context.Context) error {
-	seeks, next := f.tracker.origin(f.seeks)
+	seeks, next := f.tracker.start(f.seeks)
 	if seeks == f.seeks {
 		return nil
 	}

@@ -139,11 +139,11 @@ func (m *membership) generations(ctx context.Context) {
 				m.forget(ctx, m.id)
 				m.id = ""
 			}
-			err = fmt.Errorf("group %s: join: %w", m.cfg.GroupID, m.scope.dialer.explain(err))
+			err = fmt.Errorf("group %s: join: %w", m.cfg.GroupID, m.scope.dialer.reason(err))
 		case lead != nil && lead.err != nil:
 			// Nobody was assigned anything, so the group joins anew.
 			gen.Start(func(ended context.Context) { _ = sleep(ended, joinBackoff) })
-			err = fmt.Errorf("group %s: assign: %w", m.cfg.GroupID, m.scope.dialer.explain(lead.err))
+			err = fmt.Errorf("group %s: assign: %w", m.cfg.GroupID, m.scope.dialer.reason(lead.err))
 		}
 		switch {
 		case err == nil:

@@ -198,9 +198,9 @@ func (t *offsetTracker) seek(offset int64) int {
 	return t.seeks
 }
 
-// origin is where fetching starts after a seek that the caller, who knows seeks of them, does
+// start is where fetching starts after a seek that the caller, who knows seeks of them, does
 // not know yet. It may be one of Kafka's names for an end of the log.
-func (t *offsetTracker) origin(seeks int) (int, int64) {
+func (t *offsetTracker) start(seeks int) (int, int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if seeks == t.seeks {
@@ -209,7 +209,7 @@ func (t *offsetTracker) origin(seeks int) (int, int64) {
 	return t.seeks, t.next
 }
 
-// resolved replaces the name that origin returned by the offset it stands for.
+// resolved replaces the name that start returned by the offset it stands for.
 func (t *offsetTracker) resolved(seeks int, offset int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -35,15 +35,15 @@ type delivery struct {
 
 func newDelivery(cfg ProducerConfig, d *dialer, log *loggers) *delivery {
 	connect := func(topics ...string) transport { return d.transport(topics...) }
-	return newDeliveryOver(cfg, connect, d.explain, log)
+	return newDeliveryOver(cfg, connect, d.reason, log)
 }
 
 func newDeliveryOver(cfg ProducerConfig, connect func(topics ...string) transport,
-	explain func(error) error, log *loggers,
+	reason func(error) error, log *loggers,
 ) *delivery {
 	life, end := context.WithCancelCause(context.Background())
 	return &delivery{
-		requests: requests{cfg: cfg, log: log, explain: explain, life: life, end: end},
+		requests: requests{cfg: cfg, log: log, reason: reason, life: life, end: end},
 		routes:   newRoutes(connect),
 		sessions: newSessions(),
 	}

@@ -13,9 +13,9 @@ import (
 // requests is how a delivery asks the cluster: each request ends, whatever the
 // broker does, and says why it did.
 type requests struct {
-	cfg     ProducerConfig
-	log     *loggers
-	explain func(error) error
+	cfg    ProducerConfig
+	log    *loggers
+	reason func(error) error
 
 	life context.Context // ends with the delivery's close
 	end  context.CancelCauseFunc
@@ -29,7 +29,7 @@ func (q *requests) once(ctx context.Context, t kafka.RoundTripper, addr net.Addr
 	defer cancel()
 	res, err := t.RoundTrip(ctx, addr, req)
 	if err != nil {
-		err = q.explain(err)
+		err = q.reason(err)
 	}
 	return res, err
 }

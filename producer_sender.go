@@ -96,7 +96,7 @@ func (s *sender) handOver(ctx context.Context, call *send) {
 }
 
 func (s *sender) handOverTopic(ctx context.Context, msgs []kafka.Message) {
-	ready, crowded := s.place(ctx, msgs), [][]kafka.Message(nil)
+	ready, crowded := s.choose(ctx, msgs), [][]kafka.Message(nil)
 	if s.callbacks != nil {
 		ready, crowded = s.callbacks.apart(ready)
 	}
@@ -148,9 +148,9 @@ func (s *sender) handOverPlaced(ctx context.Context, msgs []kafka.Message) {
 	s.fail(ctx, msgs, err)
 }
 
-// place chooses a partition for each message of one topic, and returns those
+// choose chooses a partition for each message of one topic, and returns those
 // that have one.
-func (s *sender) place(ctx context.Context, msgs []kafka.Message) []kafka.Message {
+func (s *sender) choose(ctx context.Context, msgs []kafka.Message) []kafka.Message {
 	n, err := s.partitions(ctx, msgs[0].Topic)
 	if err != nil {
 		s.fail(ctx, msgs, err)

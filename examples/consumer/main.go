@@ -122,11 +122,7 @@ func (s *service) handle(_ context.Context, msg kafkax.Message) error {
 
 // onError is called for each message that is given up, whose dead letter is
 // written by then, and for what the loop lives through, like a cluster that is
-// out of reach for a while: then the message has a topic, and no time.
-func (s *service) onError(_ context.Context, msg kafkax.Message, err error) {
-	place := msg.Topic
-	if !msg.Time.IsZero() {
-		place = fmt.Sprintf("%s[%d]@%d", msg.Topic, msg.Partition, msg.Offset)
-	}
-	s.out.Printf("problem: %s: %v", place, err)
+// out of reach for a while. The error says which of these it is, and where.
+func (s *service) onError(_ context.Context, _ kafkax.Message, err error) {
+	s.out.Printf("problem: %v", err)
 }

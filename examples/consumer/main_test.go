@@ -30,7 +30,7 @@ func TestRun(t *testing.T) {
 		"broker: in this process",
 		"consuming: example-earthquakes as example-consumer",
 		"strong: magnitude 6.4, 22km NNE of Hualian, Taiwan, 6 February 2018, 15:50 UTC",
-		"problem: example-earthquakes[1]@580: not an earthquake but: quarry blast",
+		"problem: example-earthquakes[1]@580: dead-lettered after 1 attempt(s): not an earthquake but: quarry blast",
 		"stopped: handled 1679 messages\n",
 	)
 }
