@@ -499,5 +499,7 @@ func TestD4_OnlyWhatRunsIsNamedAsCutOff(t *testing.T) {
 	if !ok || len(cut.What) != 1 || !strings.HasPrefix(cut.What[0], want) {
 		t.Errorf("Close returned %v, want the one message that ran: %s", err, want)
 	}
-	received(t, "the loop", result)
+	if err := received(t, "the loop", result); !errors.Is(err, kafkax.ErrShutdown) {
+		t.Errorf("the loop returned %v", err)
+	}
 }
