@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -421,4 +422,47 @@ func TestRunning(t *testing.T) {
 	}
 	close(release)
 	until(t, "all to be handled", func() bool { return len(f.claim.running()) == 0 })
+}
+
+// Behind a message that is not handled a partition runs ahead so far and no
+// further, where later messages may be handled first. In the order of the
+// partition nothing runs ahead.
+func TestD15_APartitionRunsAheadSoFar(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		ordering Ordering
+		slots    int
+		waits    bool
+	}{{OrderPartition, 4, false}, {OrderKey, 4, true}, {Unordered, 4, true}} {
+		t.Run(string(tt.ordering), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tracker := newOffsetTracker(0, -1)
+				for offset := range int64(maxPending) {
+					tracker.delivered(0, offset)
+				}
+				ls := newLanes(tt.ordering, make(chan struct{}, tt.slots), &claim{stopping: t.Context(), ctx: t.Context()},
+					func(*worker) bool { return true })
+				defer ls.close()
+				went := make(chan struct{})
+				go func() {
+					defer close(went)
+					ls.wait(&partition{tracker: tracker})
+				}()
+				synctest.Wait()
+				select {
+				case <-went:
+					if tt.waits {
+						t.Error("it went on")
+					}
+				default:
+					if !tt.waits {
+						t.Error("it waits")
+					}
+				}
+				tracker.handled(0, 0)
+				<-went
+			})
+		})
+	}
 }

@@ -86,6 +86,7 @@ func TestInterop_KcatReadsADeadLetter(t *testing.T) {
 		{"kafkax-original-partition", "0"},
 		{"kafkax-original-offset", "0"},
 		{"kafkax-original-timestamp", "2024-02-29T23:59:59.123Z"},
+		{"kafkax-dead-lettered", "1"},
 		{"kafkax-consumer-group", group},
 		{"kafkax-error", "the total is negative: größe"},
 		{"kafkax-error-type", "*errors.errorString"},

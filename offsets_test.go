@@ -276,3 +276,31 @@ func TestCommitter_FinishSendsRestThenRefuses(t *testing.T) {
 		t.Errorf("stored %d after finish, want 1", g.stored[0])
 	}
 }
+
+// What is committed is the next offset: the one before it is handled, it is not.
+func TestD2_CommittedPastIsOfTheOffsetBefore(t *testing.T) {
+	t.Parallel()
+	tr := newOffsetTracker(5, 5)
+	for offset, want := range map[int64]bool{4: true, 5: false, 6: false} {
+		if got := tr.committedPast(offset); got != want {
+			t.Errorf("with 5 committed, %d is handled: %v", offset, got)
+		}
+	}
+}
+
+// The end of the log that was asked for before a seek says nothing of the seek's
+// own name for an end.
+func TestASeekOvertakesTheOffsetOfAName(t *testing.T) {
+	t.Parallel()
+	tr := newOffsetTracker(-2, -1)
+	before, _ := tr.start(-1)
+	after := tr.seek(-1)
+	tr.resolved(before, 7)
+	if got := tr.position(); got != -1 {
+		t.Errorf("the position is %d, want the name that was sought last", got)
+	}
+	tr.resolved(after, 9)
+	if got := tr.position(); got != 9 {
+		t.Errorf("the position is %d, want 9", got)
+	}
+}
