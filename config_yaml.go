@@ -83,12 +83,8 @@ func readConfigFile(file setting, section string) (layer, []error) {
 		return nil, []error{&ConfigError{Key: configFileKey, Source: file.source, Value: shown, Rule: rule}}
 	}
 	files := configFiles{{key: configFileKey, path: file.text}}
-	timeout := time.NewTimer(configFileTimeout)
-	defer timeout.Stop()
-	var read filesRead
-	select {
-	case read = <-files.read():
-	case <-timeout.C:
+	read, ok := within(files.read(), configFileTimeout)
+	if !ok {
 		read.err = files.unread(os.ErrDeadlineExceeded)
 	}
 	if read.err != nil {

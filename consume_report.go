@@ -110,11 +110,7 @@ func (r *reporter) close(bound time.Duration) {
 	if telling == nil {
 		return
 	}
-	timer := time.NewTimer(bound)
-	defer timer.Stop()
-	select {
-	case <-telling:
-	case <-timer.C:
+	if _, ok := within(telling, bound); !ok {
 		r.cancel()
 		<-telling
 	}

@@ -250,11 +250,7 @@ func (a *assignment) fetch(ctx context.Context, p *partition) {
 // handler is slow.
 func (a *assignment) refreshLag(ctx context.Context) {
 	for sleep(ctx, a.cfg.ReadLagInterval) == nil {
-		requests := make([]kafka.OffsetRequest, len(a.partitions))
-		for i, p := range a.partitions {
-			requests[i] = kafka.LastOffsetOf(p.id)
-		}
-		ends, err := listOffsets(ctx, a.client, a.cfg.Topic, kafka.ReadUncommitted, requests)
+		ends, err := a.endsOf(ctx, a.partitions, kafka.LastOffset)
 		if err != nil {
 			if ctx.Err() == nil {
 				a.report(-1, fmt.Errorf("topic %s: lag: %w", a.cfg.Topic, a.dialer.reason(err)))

@@ -214,11 +214,7 @@ func (e *engine) ends(which int64) (map[int]int64, error) {
 	if claim == nil {
 		return nil, nil
 	}
-	requests := make([]kafka.OffsetRequest, len(claim.partitions))
-	for i, p := range claim.partitions {
-		requests[i] = kafka.OffsetRequest{Partition: p.id, Timestamp: which}
-	}
-	ends, err := listOffsets(claim.stopping, e.client, e.cfg.Topic, kafka.ReadUncommitted, requests)
+	ends, err := e.endsOf(claim.stopping, claim.partitions, which)
 	if err != nil {
 		return nil, fmt.Errorf("topic %s: ends of the log: %w", e.cfg.Topic, e.dialer.reason(err))
 	}

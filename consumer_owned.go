@@ -3,7 +3,6 @@ package kafkax
 import (
 	"context"
 	"sync"
-	"time"
 
 	"github.com/segmentio/kafka-go"
 )
@@ -73,12 +72,9 @@ func (r *ownedReader) close(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	r.dialer.close()
-	grace := time.NewTimer(cutGrace)
-	defer grace.Stop()
-	select {
-	case err := <-result:
-		return err
-	case <-grace.C:
-		return &ShutdownError{What: []string{"the kafka.Reader that Reader returned is still closing"}, Err: context.Cause(ctx)}
+	err, ok := within(result, cutGrace)
+	if !ok {
+		err = &ShutdownError{What: []string{"the kafka.Reader that Reader returned is still closing"}, Err: context.Cause(ctx)}
 	}
+	return err
 }

@@ -78,7 +78,6 @@ func (p *puller) commit(ctx context.Context, msgs []kafka.Message) error {
 	var claim *claim
 	if p != nil {
 		claim = p.engine.claimed()
-		defer p.poke()
 	}
 	var errs []error
 	committed := map[*partition]int64{}
@@ -91,6 +90,7 @@ func (p *puller) commit(ctx context.Context, msgs []kafka.Message) error {
 		committed[part] = max(committed[part], m.Offset)
 	}
 	if len(committed) > 0 {
+		p.poke() // a rebalance that waits for these need not wait for the group's answer too
 		if err := claim.commit(ctx); err != nil {
 			if isFenced(err) && !errors.Is(err, ErrRevoked) {
 				err = fmt.Errorf("%w: %w", ErrRevoked, err)

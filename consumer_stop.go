@@ -21,9 +21,9 @@ func (c *Consumer) Close() error {
 	return c.GracefulShutdown(ctx)
 }
 
-// consumerStopGrace is how long a stop that ran out of time still waits for what it cut
-// off to end. Everything does so within cutGrace, or a second for a dead letter
-// that is being written; what does not is code of the caller's.
+// consumerStopGrace is how long a stop that ran out of time still waits for what
+// it cut off to end. Everything does so within cutGrace, or a second for a dead
+// letter that is being written; what does not is code of the caller's.
 const consumerStopGrace = 3 * time.Second
 
 // GracefulShutdown stops fetching, waits for the handlers in flight, commits
@@ -55,14 +55,10 @@ func (c *Consumer) GracefulShutdown(ctx context.Context) error {
 		return s.err
 	case <-ctx.Done():
 	}
-	grace := time.NewTimer(consumerStopGrace)
-	defer grace.Stop()
-	select {
-	case <-s.done:
-		return s.err
-	case <-grace.C:
+	if _, ok := within(s.done, consumerStopGrace); !ok {
 		return &ShutdownError{What: []string{"the consumer's own goroutines: a callback has not returned"}, Err: context.Cause(s.cut)}
 	}
+	return s.err
 }
 
 // beginStop begins the stop on the first call and returns it on every one.
@@ -163,11 +159,8 @@ func runWithGracefulShutdown(ctx context.Context, timeout time.Duration, run fun
 
 	shutdownErr := c.GracefulShutdown(bound)
 	if !returned {
-		grace := time.NewTimer(cutGrace)
-		defer grace.Stop()
-		select {
-		case err = <-result:
-		case <-grace.C:
+		var ok bool
+		if err, ok = within(result, cutGrace); !ok {
 			err = &ShutdownError{What: []string{"the function given to RunWithGracefulShutdown did not return"}, Err: ErrShutdown}
 		}
 	}

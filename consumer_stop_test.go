@@ -163,12 +163,7 @@ func TestReaderIsNoSecondMember(t *testing.T) {
 		t.Parallel()
 		b := startBroker(t, 3)
 		b.produce(t, numbered(3, 1)...)
-		var joins atomic.Int64
-		b.ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
-			b.KeepControl()
-			joins.Add(1)
-			return nil, nil, false
-		})
+		joins := b.countJoins()
 		c := b.consumer(t, "g")
 		j := newJournal()
 		run(t, func(ctx context.Context) error {
@@ -274,12 +269,7 @@ func TestCommitMessagesStartsNothing(t *testing.T) {
 	t.Parallel()
 	b := startBroker(t, 1)
 	b.produce(t, numbered(1, 3)...)
-	var joins atomic.Int64
-	b.ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
-		b.KeepControl()
-		joins.Add(1)
-		return nil, nil, false
-	})
+	joins := b.countJoins()
 	msg := kafka.Message{Topic: b.topic, Partition: 0, Offset: 1}
 	ctx := testContext(t)
 

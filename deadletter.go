@@ -102,12 +102,8 @@ func (w *deadLetterWriter) try(ctx context.Context, dead kafka.Message) error {
 		return err
 	case <-ctx.Done():
 	}
-	patience := time.NewTimer(deadLetterPatience)
-	defer patience.Stop()
-	select {
-	case err := <-result:
+	if err, ok := within(result, deadLetterPatience); ok {
 		return err
-	case <-patience.C:
-		return context.Cause(ctx)
 	}
+	return context.Cause(ctx)
 }

@@ -46,3 +46,12 @@ func listOffsets(ctx context.Context, client *kafka.Client, topic string, isolat
 	}
 	return offsets, nil
 }
+
+// endsOf asks for one end of each partition's log.
+func (s *scope) endsOf(ctx context.Context, partitions []*partition, which int64) (map[int]int64, error) {
+	requests := make([]kafka.OffsetRequest, len(partitions))
+	for i, p := range partitions {
+		requests[i] = kafka.OffsetRequest{Partition: p.id, Timestamp: which}
+	}
+	return listOffsets(ctx, s.client, s.cfg.Topic, kafka.ReadUncommitted, requests)
+}

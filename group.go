@@ -269,12 +269,8 @@ func (m *membership) close(ctx context.Context) {
 	select {
 	case <-ended:
 	case <-abandoned.Done():
-		m.dialer.close() // a join or a silent coordinator ends with its connection
-		grace := time.NewTimer(cutGrace)
-		defer grace.Stop()
-		select {
-		case <-ended:
-		case <-grace.C: // code of the caller's: a balancer that does not return
+		m.dialer.close()                           // a join or a silent coordinator ends with its connection
+		if _, ok := within(ended, cutGrace); !ok { // code of the caller's: a balancer that does not return
 			m.log.warn("kafka-go's member of the group has not ended", logAttrs{}.group(m.cfg.GroupID))
 		}
 	}

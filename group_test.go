@@ -306,12 +306,7 @@ func TestD11_OutOfRangeFollowsOffsetReset(t *testing.T) {
 func TestD12_MissingTopicIsWaitedForAndNotCreated(t *testing.T) {
 	t.Parallel()
 	b := startBroker(t, 1, kfake.AllowAutoTopicCreation())
-	var joins atomic.Int64
-	b.ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
-		b.KeepControl()
-		joins.Add(1)
-		return nil, nil, false
-	})
+	joins := b.countJoins()
 	onError, told := collectErrors()
 	c := b.consumer(t, "g", kafkax.WithConsumerTopic("later"), kafkax.WithConsumerPartitionWatchInterval(50*time.Millisecond))
 	j := newJournal()

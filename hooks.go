@@ -1,6 +1,9 @@
 package kafkax
 
-import "runtime/debug"
+import (
+	"runtime/debug"
+	"time"
+)
 
 // callUser runs code that is the caller's (a callback, a logger, a writer) on a
 // goroutine of its own, so that whatever it does (a panic, runtime.Goexit,
@@ -20,4 +23,17 @@ func callUser(f func() error) <-chan error {
 		err = f()
 	}()
 	return result
+}
+
+// within waits until there is something to receive, or the channel is closed; ok
+// is false if that has not come to pass in the time.
+func within[T any](c <-chan T, limit time.Duration) (value T, ok bool) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case value = <-c:
+		return value, true
+	case <-timer.C:
+		return value, false
+	}
 }

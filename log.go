@@ -131,11 +131,7 @@ func (l *loggers) enqueue(isError bool, write func(to kafka.Logger)) {
 	if stuck {
 		return
 	}
-	patience := time.NewTimer(loggerPatience)
-	defer patience.Stop()
-	select {
-	case <-line.written:
-	case <-patience.C:
+	if _, ok := within(line.written, loggerPatience); !ok {
 		l.mu.Lock()
 		l.stuck = l.writing != nil
 		l.mu.Unlock()
@@ -200,14 +196,8 @@ func (l *loggers) flush(bound time.Duration) {
 	l.mu.Lock()
 	writing := l.writing
 	l.mu.Unlock()
-	if writing == nil {
-		return
-	}
-	timer := time.NewTimer(bound)
-	defer timer.Stop()
-	select {
-	case <-writing:
-	case <-timer.C:
+	if writing != nil {
+		within(writing, bound)
 	}
 }
 

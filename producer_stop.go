@@ -90,22 +90,11 @@ func (s *stopping) wait(ctx context.Context, cut func()) error {
 	s.countLosses(ctx)
 	cut()
 
-	if !s.flushedWithin(stopGrace) {
+	if _, ok := within(s.flushed, stopGrace); !ok {
 		s.giveUp()
-		s.flushedWithin(lastGrace)
+		within(s.flushed, lastGrace)
 	}
 	return s.cutOff()
-}
-
-func (s *stopping) flushedWithin(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-s.flushed:
-		return true
-	case <-timer.C:
-		return false
-	}
 }
 
 // giveUp ends every wait for the caller's code.

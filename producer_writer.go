@@ -52,14 +52,11 @@ func tune(w *kafka.Writer, f func(*kafka.Writer)) error {
 	problem := func(rule string, err error) error {
 		return &ConfigError{Key: "writer", Source: "option WithProducerWriter", Rule: rule, Err: err}
 	}
-	timer := time.NewTimer(tunePatience)
-	defer timer.Stop()
-	select {
-	case err := <-callUser(func() error { f(w); return nil }):
-		if err != nil {
-			return problem("the function must return: "+oneLine(err.Error()), err)
-		}
-	case <-timer.C:
+	err, ok := within(callUser(func() error { f(w); return nil }), tunePatience)
+	switch {
+	case err != nil:
+		return problem("the function must return: "+oneLine(err.Error()), err)
+	case !ok:
 		return problem(fmt.Sprintf("the function must return, which it has not done for %s", tunePatience), nil)
 	}
 	if w.BatchSize > maxWriterBatch {
