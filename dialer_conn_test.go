@@ -7,6 +7,9 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -203,6 +206,114 @@ func TestDialer_WritesAreBoundedBySilenceToo(t *testing.T) {
 			})
 		})
 	}
+}
+
+// roomy takes what is written at once, as the buffer of a socket does.
+type roomy struct {
+	net.Conn
+	left atomic.Int64
+}
+
+func (c *roomy) Write(b []byte) (int, error) {
+	c.left.Add(int64(len(b)))
+	return len(b), nil
+}
+
+func (c *roomy) unacknowledged() int { return int(c.left.Load()) }
+
+// A request may be under way for long when all of it was written.
+func TestD13_BytesThatStillLeaveAreNoSilence(t *testing.T) {
+	t.Parallel()
+	const silence = 32 * time.Second
+	tests := []struct {
+		name   string
+		leave  int // of a hundred bytes, one every silence/2
+		answer bool
+	}{
+		{"slow", 100, true},
+		{"no answer", 100, false},
+		{"they stop in the middle", 30, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				client, server := net.Pipe()
+				defer server.Close()
+				socket := &roomy{Conn: client}
+				c := &lively{Conn: socket, unacknowledged: socket.unacknowledged}
+				defer c.Close()
+				c.bound(silence)
+				if _, err := c.Write(make([]byte, 100)); err != nil {
+					t.Fatal(err)
+				}
+				began := time.Now()
+				var last time.Time
+				var line sync.WaitGroup
+				defer line.Wait()
+				line.Go(func() {
+					for range tt.leave {
+						time.Sleep(silence / 2)
+						last = time.Now()
+						socket.left.Add(-1)
+					}
+					if tt.answer {
+						time.Sleep(silence - time.Second)
+						_ = server.SetDeadline(time.Now().Add(silence))
+						_, _ = server.Write([]byte("x"))
+					}
+				})
+				_, err := c.Read(make([]byte, 1))
+				if tt.answer {
+					if took := time.Since(began); err != nil || took < 10*silence {
+						t.Errorf("got %v after %v", err, took)
+					}
+					return
+				}
+				if waited := time.Since(last); !is[*silenceError](err) || waited < silence || waited > silence+silence/looks {
+					t.Errorf("got %v %v after the last byte left, want that after %v", err, waited, silence)
+				}
+			})
+		})
+	}
+}
+
+func TestDialer_WhatThePeerHasNotTakenIsKnown(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("it is only on Linux")
+	}
+	read := make(chan struct{})
+	address := listen(t, func(c net.Conn) {
+		<-read
+		silent(c)
+	})
+	release := sync.OnceFunc(func() { close(read) })
+	t.Cleanup(release) // runs before the listener's, which waits for what it serves
+	var written sync.WaitGroup
+	defer written.Wait()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	const size = 64 << 20 // more than both ends buffer
+	written.Go(func() { _, _ = c.Write(make([]byte, size)) })
+	overdue := time.After(time.Minute)
+	until := func(ok func(n int) bool) {
+		t.Helper()
+		for !ok(unacknowledged(c)) {
+			select {
+			case <-overdue:
+				t.Fatalf("%d bytes", unacknowledged(c))
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}
+	until(func(n int) bool { return n > 0 })
+	release()
+	written.Wait()
+	until(func(n int) bool { return n == 0 })
 }
 
 // kafka-go's group sets deadlines of its own, for joins that wait for others.

@@ -73,7 +73,7 @@ func (k *connector) connect(ctx context.Context, network, address string, prove 
 		return nil, stepTurn, context.Cause(ctx)
 	}
 
-	h := &handshake{connection: connection{Conn: socket, raw: &lively{Conn: socket}}}
+	h := &handshake{connection: connection{Conn: socket, raw: newLively(socket)}}
 	h.Conn = h.raw
 	h.reach(stepGreet)
 	metadata := &sasl.Metadata{Host: host, Port: port}
