@@ -66,8 +66,9 @@ type ConnectionConfig struct {
 	// exchange together. Default 10s, from 1ms.
 	DialTimeout time.Duration
 
-	// RequestTimeout is how long a broker may be silent while an answer of its
-	// is awaited; each byte that arrives starts it anew. Default 30s, from 1ms.
+	// RequestTimeout is how long a broker may be silent while a request is
+	// under way; each byte that leaves or arrives starts it anew. Default 30s,
+	// from 1ms.
 	RequestTimeout time.Duration
 
 	// ShutdownTimeout bounds Close: what has not finished by then is cut off
@@ -143,17 +144,21 @@ type ProducerConfig struct {
 	// murmur2.
 	Balancer Balancer
 
-	// WriteTimeout bounds one request's way to the broker. Default 10s, from
-	// 1ms.
+	// WriteTimeout is RequestTimeout for a producer, if it is less. A leader
+	// has half of it to hear from its replicas. Default 10s, from 1ms.
 	WriteTimeout time.Duration
 
-	// ReadTimeout bounds the wait for the answer to one request. Default 10s,
-	// from 1ms.
+	// ReadTimeout bounds one look-up, of a topic or for a producer id, and the
+	// connecting for it. Default 10s, from 1ms.
 	ReadTimeout time.Duration
 
 	completion func(messages []kafka.Message, err error) // nil: failures are logged
 	tuneWriter func(*kafka.Writer)                       // nil: nothing to change
 }
+
+// silence is how long a broker may be silent to a producer: no longer than it
+// takes to choose another leader.
+func (c *ProducerConfig) silence() time.Duration { return min(c.RequestTimeout, c.WriteTimeout) }
 
 // ConsumerConfig is the resolved configuration of a [Consumer]. It comes from
 // [LoadConsumerFromEnv] or [Consumer.Config]; its fields may then be changed and

@@ -421,7 +421,7 @@ type silenceError struct {
 }
 
 func (e *silenceError) Error() string {
-	return fmt.Sprintf("the broker was silent for %v (request_timeout, and of a consumer max_wait)", e.after)
+	return fmt.Sprintf("the broker was silent for %v (request_timeout; for a producer at most write_timeout, for a consumer max_wait more)", e.after)
 }
 
 // Timeout and Temporary make it a net.Error.

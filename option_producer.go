@@ -42,10 +42,11 @@ func WithProducerDialTimeout(d time.Duration) ProducerOption {
 	return producerSetting("dial_timeout", "WithProducerDialTimeout", d)
 }
 
-// WithProducerRequestTimeout sets how long a broker may be silent while an
-// answer of its is awaited. Each byte that arrives starts it anew, so it does
-// not bound a large answer over a slow line. Raise it when brokers are slow to
-// begin to answer; lower it to find sooner that one is gone.
+// WithProducerRequestTimeout sets how long a broker may be silent while a
+// request is under way. Each byte that leaves or arrives starts it anew, so it
+// does not bound what is large on a slow line. For a producer write_timeout
+// counts if it is less, as it is by default: raise both when brokers are slow to
+// answer; lower either to find sooner that one is gone.
 //
 // Default 30s; below 1ms is an error matching [ErrInvalidConfig]. Kafka:
 // request.timeout.ms.
@@ -298,8 +299,12 @@ func WithProducerBalancer(balancer Balancer) ProducerOption {
 	return producerSetting("producer.balancer", "WithProducerBalancer", balancer)
 }
 
-// WithProducerWriteTimeout sets how long one request may take on its way to
-// the broker.
+// WithProducerWriteTimeout sets how long a broker may be silent to a producer,
+// if that is less than request_timeout: no byte of a request leaves, and none of
+// its answer arrives. Then the try has failed, and the batch is sent again. How
+// long a batch takes to arrive is bounded by delivery_timeout alone. A leader has
+// half of it to hear from its replicas: raise it, and request_timeout if need
+// be, when these are slow.
 //
 // Default 10s; below 1ms is an error matching [ErrInvalidConfig], as is a
 // delivery timeout below it. Kafka has no such property.
@@ -308,7 +313,9 @@ func WithProducerWriteTimeout(d time.Duration) ProducerOption {
 	return producerSetting("producer.write_timeout", "WithProducerWriteTimeout", d)
 }
 
-// WithProducerReadTimeout sets how long the answer to one request may take.
+// WithProducerReadTimeout sets how long one look-up may take, of a topic or for
+// a producer id, and the connecting for it. It is then made again, as long as
+// delivery_timeout allows. Nothing large is bounded by it.
 //
 // Default 10s; below 1ms is an error matching [ErrInvalidConfig]. Kafka has no
 // such property.
@@ -368,7 +375,8 @@ func WithProducerCompletion(f func(messages []kafka.Message, err error)) Produce
 
 // WithProducerWriter changes the kafka-go writer after everything else was set
 // and before the first send. What kafkax promises of delivery no longer holds
-// for what the function changes. A Balancer that panics, or chooses a partition
+// for what the function changes. The Writer's WriteTimeout, which outlasts
+// delivery_timeout, bounds a whole batch, retries included. A Balancer that panics, or chooses a partition
 // that does not exist, fails that message at once; while it does not return, its
 // own call waits, until the context or delivery_timeout ends it.
 //

@@ -71,7 +71,9 @@ func MustNewProducer(opts ...ProducerOption) *Producer {
 }
 
 func newProducer(cfg ProducerConfig, log *loggers) (*Producer, error) {
-	d, err := newDialer(cfg.ConnectionConfig, 0, log)
+	connections := cfg.ConnectionConfig
+	connections.RequestTimeout = cfg.silence()
+	d, err := newDialer(connections, 0, log)
 	if err != nil {
 		return nil, cfg.origin.sourced(err, cfg.keys())
 	}

@@ -83,7 +83,7 @@ func (d *delivery) RoundTrip(ctx context.Context, addr net.Addr, req kafka.Reque
 	defer d.routes.release(u)
 	ctx, cancel := d.bound(ctx)
 	defer cancel()
-	return d.once(ctx, u.value, addr, req, d.cfg.ReadTimeout)
+	return d.once(ctx, u.value, addr, req)
 }
 
 // produce delivers the batch of each partition on its own. kafka.Writer sends
@@ -207,7 +207,7 @@ func (d *delivery) try(ctx context.Context, addr net.Addr, r *route, s *producer
 ) (answer produce.ResponsePartition, throttle int32, v verdict) {
 	if d.cfg.Idempotent && b.acks == int16(kafka.RequireAll) && !b.stamped {
 		err := s.begin(b.topic, func(req kafka.Request) (kafka.Response, error) {
-			return d.once(ctx, r, addr, req, d.cfg.ReadTimeout)
+			return d.ask(ctx, r, addr, req)
 		})
 		if err != nil {
 			b.note(ctx, err)
@@ -220,7 +220,7 @@ func (d *delivery) try(ctx context.Context, addr net.Addr, r *route, s *producer
 	out := newOutgoing(b.records)
 	res, err := d.once(ctx, r, addr, &rawproduce.Request{
 		Acks:    b.acks,
-		Timeout: int32(min(d.cfg.WriteTimeout.Milliseconds()/2, math.MaxInt32)), // the other half is for the way
+		Timeout: int32(min(d.cfg.silence().Milliseconds()/2, math.MaxInt32)), // that long the leader may wait for its replicas, in silence
 		Topics: []rawproduce.RequestTopic{{
 			Topic: b.topic,
 			Partitions: []rawproduce.RequestPartition{{
@@ -228,7 +228,7 @@ func (d *delivery) try(ctx context.Context, addr net.Addr, r *route, s *producer
 				RecordSet: protocol.RawRecordSet{Reader: out},
 			}},
 		}},
-	}, d.cfg.WriteTimeout)
+	})
 	if unsent := out.revoke(); err != nil && unsent {
 		b.note(ctx, err)
 		return answer, 0, verdict{retry: IsRetryable(err)}

@@ -15,7 +15,23 @@ import (
 )
 
 func realTransport(topics ...string) transport {
-	return &kafka.Transport{MetadataTopics: topics, MetadataTTL: time.Second}
+	return livelyTransport(topics, 10*time.Second, func(c net.Conn) net.Conn { return c })
+}
+
+// livelyTransport ends a request after a silence, as a Producer's does.
+func livelyTransport(topics []string, silence time.Duration, wrap func(net.Conn) net.Conn) transport {
+	return &kafka.Transport{
+		MetadataTopics: topics, MetadataTTL: time.Second,
+		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			socket, err := (&net.Dialer{}).DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			c := newLively(wrap(socket))
+			c.bound(silence)
+			return c, nil
+		},
+	}
 }
 
 // settle returns when every sender has had 20 more messages acknowledged.
@@ -173,19 +189,12 @@ func TestP9_RealStragglerIsFenced(t *testing.T) {
 	var held atomic.Pointer[heldConn]
 	hold := atomic.Bool{}
 	connect := func(topics ...string) transport {
-		return &kafka.Transport{
-			MetadataTopics: topics, MetadataTTL: time.Second,
-			Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
-				conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
-				if err != nil {
-					return nil, err
-				}
-				return &heldConn{Conn: conn, hold: &hold, held: &held}, nil
-			},
-		}
+		return livelyTransport(topics, 2*time.Second, func(c net.Conn) net.Conn {
+			return &heldConn{Conn: c, hold: &hold, held: &held}
+		})
 	}
 	cfg := testDeliveryConfig()
-	cfg.MaxAttempts, cfg.WriteTimeout = 1, 2*time.Second
+	cfg.MaxAttempts = 1
 	w := deliveryWriter(t, cfg, cluster.Brokers(), topic, connect)
 	write := func(value string) error {
 		return w.WriteMessages(t.Context(), kafka.Message{Value: []byte(value)})

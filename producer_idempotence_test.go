@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -78,19 +79,30 @@ func breaks(_ context.Context, s *scriptedTry) (kafka.Response, error) {
 	return nil, errors.Join(s.take(), io.ErrUnexpectedEOF)
 }
 
+// scriptedPatience is the connection's: after it a silence ends, and so does a
+// dial.
+const scriptedPatience = 10 * time.Second
+
 // hangs is a broker that is sent the request and says nothing.
 func hangs(ctx context.Context, s *scriptedTry) (kafka.Response, error) {
 	if err := s.take(); err != nil {
 		return nil, err
 	}
-	<-ctx.Done()
-	return nil, ctx.Err()
+	return nil, patience(ctx, &silenceError{after: scriptedPatience, err: os.ErrDeadlineExceeded})
 }
 
-// dials is a connection that does not come about before the try ends.
+// dials is a connection that does not come about.
 func dials(ctx context.Context, _ *scriptedTry) (kafka.Response, error) {
-	<-ctx.Done()
-	return nil, ctx.Err()
+	return nil, patience(ctx, &ConnectError{Broker: "broker:9092", Step: stepConnect, Err: errDialTimeout})
+}
+
+func patience(ctx context.Context, after error) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(scriptedPatience): // synctest's time
+		return after
+	}
 }
 
 // unsent is an error ahead of the request: routing, dialling, logging in.
@@ -183,7 +195,8 @@ func (s *scriptedBroker) stamps() (stamps []stamp) {
 
 func testDeliveryConfig() ProducerConfig {
 	return ProducerConfig{
-		RequiredAcks: AcksAll, Idempotent: true,
+		ConnectionConfig: ConnectionConfig{RequestTimeout: 30 * time.Second},
+		RequiredAcks:     AcksAll, Idempotent: true,
 		DeliveryTimeout: 2 * time.Minute, WriteTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second,
 	}
 }

@@ -34,7 +34,7 @@ func (q *requests) lookup(ctx context.Context, r *route, addr net.Addr, req *met
 	var missing time.Time // since when the cluster has not had it
 	renewed := false
 	for tries := 1; ; tries++ {
-		res, err := q.once(ctx, r, addr, req, q.cfg.ReadTimeout)
+		res, err := q.ask(ctx, r, addr, req)
 		if err == nil {
 			code := topicCode(res, topic)
 			if code == 0 {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"time"
 
 	"github.com/segmentio/kafka-go"
 )
@@ -21,17 +20,24 @@ type requests struct {
 	end  context.CancelCauseFunc
 }
 
-// once is a single request. It always has a deadline: without one
-// kafka.Transport waits for a silent broker for ever, even after ctx ended.
-func (q *requests) once(ctx context.Context, t kafka.RoundTripper, addr net.Addr, req kafka.Request, timeout time.Duration,
-) (kafka.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+// once is a single request. What ends it is dial_timeout, the silence of its
+// connection, or ctx, which is one of bound: a time for the whole of it would be
+// a bound on the size of what it carries.
+func (q *requests) once(ctx context.Context, t kafka.RoundTripper, addr net.Addr, req kafka.Request) (kafka.Response, error) {
 	res, err := t.RoundTrip(ctx, addr, req)
 	if err != nil {
 		err = q.reason(err)
 	}
 	return res, err
+}
+
+// ask is once within read_timeout, for questions of a few bytes. It bounds what
+// kafka.Transport waits for besides the answer: dials, and the metadata that it
+// asks for by itself.
+func (q *requests) ask(ctx context.Context, t kafka.RoundTripper, addr net.Addr, req kafka.Request) (kafka.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, q.cfg.ReadTimeout)
+	defer cancel()
+	return q.once(ctx, t, addr, req)
 }
 
 // permission says what to allow. A broker names what it refused the request for,

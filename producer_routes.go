@@ -13,7 +13,8 @@ import (
 // good costs no login for each send.
 const renewInterval = time.Second
 
-// transport is what delivery needs of *kafka.Transport; tests script it.
+// transport is what delivery needs of *kafka.Transport, whose connections have to
+// end a request when the broker is silent; tests script it.
 type transport interface {
 	kafka.RoundTripper
 	CloseIdleConnections()

@@ -217,8 +217,11 @@ func TestRoutes_KeepsWhatIsInUse(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testDeliveryConfig()
-		cfg.DeliveryTimeout, cfg.WriteTimeout = 3*idleAfter, 2*idleAfter
-		d, broker := scriptedDelivery(t, cfg, hangs)
+		cfg.DeliveryTimeout = 3 * idleAfter
+		d, broker := scriptedDelivery(t, cfg, func(ctx context.Context, s *scriptedTry) (kafka.Response, error) {
+			time.Sleep(2 * idleAfter) // synctest's time
+			return acked(ctx, s)
+		})
 		sent := make(chan error, 1)
 		go func() {
 			_, err := sendBatch(t.Context(), d, "a")
