@@ -521,6 +521,27 @@ func TestC1_Rules(t *testing.T) {
 	}
 }
 
+// What one key must not be above or below of another may be equal to it.
+func TestC1_RulesOfPairsAtTheirLimit(t *testing.T) {
+	t.Parallel()
+	for _, pairs := range []string{
+		"producer.delivery_timeout=10s;producer.write_timeout=10s",
+		"consumer.min_bytes=7;consumer.max_bytes=7",
+		"consumer.session_timeout=60s;consumer.rebalance_timeout=60s",
+		"consumer.heartbeat_interval=29999ms;consumer.session_timeout=30s",
+		"consumer.retry.initial_backoff=10s;consumer.retry.max_backoff=10s",
+	} {
+		env := slices.Clone(minimal)
+		for pair := range strings.SplitSeq(pairs, ";") {
+			key, value, _ := strings.Cut(pair, "=")
+			env = append(env, kafkax.EnvName(key)+"="+value)
+		}
+		if err := errors.Join(kafkax.ResolveProducer(env).Err, kafkax.ResolveConsumer(env).Err); err != nil {
+			t.Errorf("%s: %v", pairs, err)
+		}
+	}
+}
+
 // checkRule wants this one problem and no other.
 func checkRule(t *testing.T, err error, key, rule string) {
 	t.Helper()

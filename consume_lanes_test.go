@@ -466,3 +466,33 @@ func TestD15_APartitionRunsAheadSoFar(t *testing.T) {
 		})
 	}
 }
+
+// What waits for a worker is bounded, whatever the partition brings: the rest
+// stays where the fetches are bounded by.
+func TestD15_MessagesThatWaitForAWorkerAreBounded(t *testing.T) {
+	t.Parallel()
+	for _, ordering := range []Ordering{OrderKey, Unordered} {
+		t.Run(string(ordering), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				held := make(chan struct{})
+				f := newHandling(t, 1, func(context.Context, kafka.Message) error { <-held; return nil },
+					func(cfg *consumeConfig) { cfg.Ordering, cfg.Concurrency = ordering, 4 })
+				var keys []string
+				for i := range 10 * maxReady {
+					keys = append(keys, fmt.Sprint(i))
+				}
+				f.give(0, keys...)
+				synctest.Wait()
+				tracker := f.claim.partitions[0].tracker
+				tracker.mu.Lock()
+				got := len(tracker.pending)
+				tracker.mu.Unlock()
+				if most := 4 + maxReady + 1; got > most || got < most-1 { // one is in the hands of the loop
+					t.Errorf("%d messages were taken, want at most %d", got, most)
+				}
+				close(held)
+			})
+		})
+	}
+}

@@ -87,6 +87,35 @@ func TestD18_RefusedDeadLetterIsTriedOnceMoreWithoutItsError(t *testing.T) {
 	}
 }
 
+// A lean dead letter that fails for another reason was not refused.
+func TestD18_ALeanDeadLetterIsRetriedAsAnyOther(t *testing.T) {
+	t.Parallel()
+	for _, loop := range slices.Concat(allLoops, []asLoop{asKeys}) {
+		t.Run(loop.name, func(t *testing.T) {
+			t.Parallel()
+			b := startBroker(t, 1)
+			b.produce(t, numbered(1, 1)...)
+			c := b.consumer(t, "g", kafkax.WithConsumerCommitInterval(time.Millisecond))
+			answers := []error{kafka.MessageSizeTooLarge, kafka.LeaderNotAvailable, kafka.NotEnoughReplicas, nil}
+			var tries atomic.Int64
+			stop := run(t, func(ctx context.Context) error {
+				return loop.run(c, ctx, func(context.Context, kafka.Message) error { return kafkax.Permanent(errHandler) },
+					kafkax.WithDLQWriter(dlqFunc(func(_ context.Context, msgs ...kafka.Message) error {
+						n := tries.Add(1)
+						if _, whole := headersOf(msgs[0])[kafkax.HeaderError]; whole != (n == 1) {
+							t.Errorf("try %d: with its error: %v", n, whole)
+						}
+						return answers[min(int(n), len(answers))-1]
+					})))
+			})
+			eventually(t, "the dead letter to be committed", func() bool { return b.committed(t, "g", 0) == 1 })
+			if err := stop(); err != nil || tries.Load() != 4 {
+				t.Errorf("%d tries, error %v", tries.Load(), err)
+			}
+		})
+	}
+}
+
 func TestD18_WhatIsRefusedForGoodFollowsOnFailure(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
