@@ -509,6 +509,12 @@ func WithConsumerConfig(cfg ConsumerConfig) ConsumerOption {
 // everything else was set and before the group is joined. What kafkax promises
 // of delivery no longer holds for what the function changes.
 //
+// If it panics, or a balancer's ProtocolName does, the loop ends with that; if
+// UserData or AssignGroups of a balancer do, that is reported and the join tried
+// again. What has not returned after 5s is reported: this consumer reads nothing
+// until it does, other members wait for it for session_timeout at most, and a stop
+// does not wait.
+//
 // Default: none. Without a group it is not called. Nil is an error matching
 // [ErrInvalidConfig]. Code only.
 func WithConsumerGroupConfig(f func(*kafka.ConsumerGroupConfig)) ConsumerOption {
