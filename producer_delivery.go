@@ -193,8 +193,9 @@ func (d *delivery) deliver(ctx context.Context, addr net.Addr, topic string, p *
 			return answer, 0, giveUp(s, b, fmt.Errorf("producer.max_attempts used up: %w", b.last))
 		}
 
-		d.log.progress("a batch was not acknowledged, to be retried", attrsOf(b.topic, int(b.partition)).attempt(round, d.cfg.MaxAttempts).err(b.last))
-		if deliveryBackoff.wait(ctx, round) != nil {
+		wait := deliveryBackoff.draw(round)
+		d.log.progress("a batch was not acknowledged, to be retried", attrsOf(b.topic, int(b.partition)).attempt(round, d.cfg.MaxAttempts).next(wait).err(b.last))
+		if sleep(ctx, wait) != nil {
 			return answer, 0, giveUp(s, b, ending(ctx, b.last))
 		}
 		d.retries.Add(1)
