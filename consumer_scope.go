@@ -26,9 +26,9 @@ type scope struct {
 	cut       context.Context // ends when a stop may not wait for handlers any longer
 	abandoned context.Context // ends cutGrace later: a stop may not wait for anything
 
-	// settled is called when the run has got as far as it can for now: it has
+	// arrive is called when the run has got as far as it can for now: it has
 	// an assignment, or its topic is missing, or something failed.
-	settled func()
+	arrive func()
 	// trouble is told of everything that is not about one message; partition -1
 	// is the whole topic.
 	trouble func(partition int, err error)
@@ -65,7 +65,7 @@ func (s *scope) callToJoin(ctx context.Context, what string, f func() error, lat
 			}
 			return nil
 		case <-patience.C:
-			s.settled()
+			s.arrive()
 			s.report(-1, fmt.Errorf("group %s: %s has not returned for %v, and nothing is consumed until it does", s.cfg.GroupID, what, joinCallPatience))
 			late()
 		case <-ctx.Done():

@@ -133,7 +133,7 @@ func (m *membership) generations(ctx context.Context) {
 			resigned = false // the group does not know it, as was asked for
 			continue
 		}
-		m.settled()
+		m.arrive()
 		resigned = false
 		switch {
 		case err != nil:
