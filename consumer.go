@@ -64,7 +64,7 @@ func newConsumer(cfg ConsumerConfig) (*Consumer, error) {
 	log := newLoggers(cfg.logger, cfg.errorLogger)
 	d, err := newDialer(cfg.ConnectionConfig, cfg.MaxWait, log)
 	if err != nil {
-		return nil, cfg.origin.sourced(err, cfg.keys())
+		return nil, cfg.sources.sourced(err, cfg.keys())
 	}
 	return &Consumer{cfg: cfg, log: log, dialer: d, closing: make(chan struct{})}, nil
 }

@@ -497,7 +497,7 @@ func WithConsumerHandlerTimeout(d time.Duration) ConsumerOption {
 func WithConsumerConfig(cfg ConsumerConfig) ConsumerOption {
 	cfg = cfg.clone()
 	return func(d *consumerDraft) {
-		d.startOption(cfg.keys(), cfg.origin, "WithConsumerConfig", "LoadConsumerFromEnv")
+		d.startOption(cfg.keys(), cfg.sources, "WithConsumerConfig", "LoadConsumerFromEnv")
 		d.cfg.takeInjected(&cfg.ConnectionConfig)
 		if cfg.tuneGroup != nil {
 			d.cfg.tuneGroup = cfg.tuneGroup

@@ -73,7 +73,7 @@ func MustNewProducer(opts ...ProducerOption) *Producer {
 func newProducer(cfg ProducerConfig, log *loggers) (*Producer, error) {
 	d, err := newDialer(cfg.ConnectionConfig, 0, log)
 	if err != nil {
-		return nil, cfg.origin.sourced(err, cfg.keys())
+		return nil, cfg.sources.sourced(err, cfg.keys())
 	}
 
 	p := &Producer{
