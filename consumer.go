@@ -13,6 +13,11 @@ import (
 // without one. It is used through one loop (Consume, ConsumeWithManualCommit,
 // ConsumeBatch) at a time, or through FetchMessage and ReadMessage. All methods
 // are safe for concurrent use.
+//
+// The constructor starts nothing in the background. A loop joins the group, connects
+// and starts its goroutines when it is called, and ends them before it returns. The
+// first FetchMessage or ReadMessage does the same for all that follow: the
+// membership and the fetching go on between calls until Close.
 type Consumer struct {
 	cfg    ConsumerConfig
 	log    *loggers
