@@ -86,9 +86,9 @@ type ConnectionConfig struct {
 	logger      kafka.Logger   // nil: progress is not logged
 	errorLogger kafka.Logger   // nil: slog.Default
 
-	// origin says where each value came from. It is nil in a config that was
+	// sources says where each value came from. It is nil in a config that was
 	// written as a literal, and shared by all copies, as it never changes.
-	origin *origin
+	sources *sources
 }
 
 // ProducerConfig is the resolved configuration of a [Producer]. It comes from

@@ -33,29 +33,29 @@ func (e Explanation) String() string {
 
 // Explain lists each key, its effective value and the layer that set it. What
 // only code can give, such as a logger, is listed when it was given.
-func (c ProducerConfig) Explain() Explanation { return explain(c.keys(), c.origin) }
+func (c ProducerConfig) Explain() Explanation { return explain(c.keys(), c.sources) }
 
 // Explain lists each key, its effective value and the layer that set it. What
 // only code can give, such as a logger, is listed when it was given.
-func (c ConsumerConfig) Explain() Explanation { return explain(c.keys(), c.origin) }
+func (c ConsumerConfig) Explain() Explanation { return explain(c.keys(), c.sources) }
 
-func explain(keys []configKey, o *origin) Explanation {
+func explain(keys []configKey, from *sources) Explanation {
 	var e Explanation
 	for _, k := range keys {
-		e = append(e, Setting{Key: k.name, Value: k.shown(), Source: o.source(k)})
+		e = append(e, Setting{Key: k.name, Value: k.shown(), Source: from.source(k)})
 	}
-	if o != nil {
-		e = append(e, o.injected...)
+	if from != nil {
+		e = append(e, from.injected...)
 	}
 	return e
 }
 
-// source is where a field's value came from; o may be nil.
-func (o *origin) source(k configKey) string {
-	if o == nil || o.resolved[k.name] != k.kept() {
+// source is where a field's value came from; s may be nil.
+func (s *sources) source(k configKey) string {
+	if s == nil || s.resolved[k.name] != k.kept() {
 		return setInCode
 	}
-	if given, ok := o.settings[k.name]; ok {
+	if given, ok := s.settings[k.name]; ok {
 		return given.source
 	}
 	return sourceDefault
@@ -63,7 +63,7 @@ func (o *origin) source(k configKey) string {
 
 // sourced adds where the values came from to errors of what only reading a file
 // could tell.
-func (o *origin) sourced(err error, keys []configKey) error {
+func (s *sources) sourced(err error, keys []configKey) error {
 	problems := unjoin(err)
 	for _, part := range problems {
 		problem, ok := part.(*ConfigError) //nolint:errorlint // a wrapped one says itself what it is about
@@ -75,7 +75,7 @@ func (o *origin) sourced(err error, keys []configKey) error {
 		}
 		for _, k := range keys {
 			if k.name == problem.Key {
-				problem.Value, problem.Source = k.shown(), o.source(k)
+				problem.Value, problem.Source = k.shown(), s.source(k)
 			}
 		}
 	}

@@ -49,7 +49,7 @@ func resolve[C any, P sideConfig[C], O ~func(*draftOf[C])](s surroundings, opts 
 			s.warn(p.connection().errorLogger, w)
 		}
 	}
-	p.connection().origin = r.origin(d.injected)
+	p.connection().sources = r.sources(d.injected)
 	return cfg, nil
 }
 
@@ -57,7 +57,7 @@ func resolve[C any, P sideConfig[C], O ~func(*draftOf[C])](s surroundings, opts 
 // configuration.
 func resolveConsume(base ConsumerConfig, loop string, opts []ConsumeOption) (consumeConfig, error) {
 	d := consumeDraft{cfg: consumeConfig{ConsumerConfig: base.clone()}}
-	d.start(base.keys(), base.origin, setInCode)
+	d.start(base.keys(), base.sources, setInCode)
 	apply(&d, opts)
 
 	cfg := d.cfg
@@ -69,7 +69,7 @@ func resolveConsume(base ConsumerConfig, loop string, opts []ConsumeOption) (con
 	if err := r.err(); err != nil {
 		return consumeConfig{}, err
 	}
-	cfg.origin = r.origin(d.injected)
+	cfg.sources = r.sources(d.injected)
 	return cfg, nil
 }
 

@@ -89,14 +89,14 @@ func (r *resolver) key(name string) configKey {
 
 func (r *resolver) err() error { return joinConfig(r.problems) }
 
-func (r *resolver) origin(injected []Setting) *origin {
-	o := &origin{settings: r.settings, resolved: make(map[string]string, len(r.keys)), injected: injected}
+func (r *resolver) sources(injected []Setting) *sources {
+	from := &sources{settings: r.settings, resolved: make(map[string]string, len(r.keys)), injected: injected}
 	for _, k := range r.keys {
-		o.resolved[k.name] = k.kept()
-		if given, ok := o.settings[k.name]; ok && k.secret {
+		from.resolved[k.name] = k.kept()
+		if given, ok := from.settings[k.name]; ok && k.secret {
 			given.text = "" // the field has it
-			o.settings[k.name] = given
+			from.settings[k.name] = given
 		}
 	}
-	return o
+	return from
 }

@@ -87,7 +87,7 @@ func (c *Consumer) consume(ctx context.Context, h Handler, bh BatchHandler, manu
 			}
 		},
 		chunks:  func() chan *chunk { return make(chan *chunk) },
-		settled: start.arrive,
+		arrive:  start.arrive,
 		trouble: l.trouble,
 		ended:   func() { report.close(cutGrace) },
 	}, func(fail func(error)) {

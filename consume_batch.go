@@ -149,6 +149,7 @@ func (l *loop) runBatch(claim *claim, w *batcher) bool {
 	messages := w.begin()
 	pending := w.batch
 	var failed []failure
+	var err error // what the handler returned
 	interrupted := false
 	stopped := l.cfg.Retry.run(claim.stopping, func(attempt int, last bool) bool {
 		if attempt > 1 {
@@ -158,7 +159,7 @@ func (l *loop) runBatch(claim *claim, w *batcher) bool {
 			}
 		}
 		w.activity.beginBatch(messages, began)
-		err := l.call(claim.ctx, func(ctx context.Context) error { return l.batch(ctx, messages) })
+		err = l.call(claim.ctx, func(ctx context.Context) error { return l.batch(ctx, messages) })
 		if err != nil {
 			w.messages = nil
 		}
@@ -183,11 +184,10 @@ func (l *loop) runBatch(claim *claim, w *batcher) bool {
 		}
 		l.handled(claim)
 		pending = again
-		if len(pending) == 0 || interrupted {
-			return false
-		}
-		l.log.progress("messages of a batch failed, to be retried", append(logAttrs{slog.String("topic", l.cfg.Topic)}.group(l.cfg.GroupID).attempt(attempt, l.cfg.Retry.MaxAttempts).err(err), slog.Int("messages", len(pending))))
-		return true
+		return len(pending) > 0 && !interrupted
+	}, func(attempt int, wait time.Duration) {
+		attrs := logAttrs{slog.String("topic", l.cfg.Topic)}.group(l.cfg.GroupID).attempt(attempt, l.cfg.Retry.MaxAttempts).next(wait).err(err)
+		l.log.progress("messages of a batch failed, to be retried", append(attrs, slog.Int("messages", len(pending))))
 	})
 	l.passOn(claim, failed)
 	return stopped == nil && !interrupted

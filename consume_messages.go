@@ -3,6 +3,7 @@ package kafkax
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/segmentio/kafka-go"
 )
@@ -89,8 +90,9 @@ func (l *loop) attempt(claim *claim, w *worker) (r result) {
 		msg = kafka.Message{}
 		w.pause()
 		w.detach()
-		l.log.progress("a handler failed, to be retried", l.failure(&w.original, r))
 		return true
+	}, func(attempt int, wait time.Duration) {
+		l.log.progress("a handler failed, to be retried", l.attrs(&w.original).attempt(attempt, l.cfg.Retry.MaxAttempts).next(wait).err(r.err))
 	})
 	if stopped != nil {
 		return result{outcome: outcomeInterrupted}

@@ -180,6 +180,80 @@ func TestD8_EachOutcomeIsLoggedWithAndWithoutOnError(t *testing.T) {
 	}
 }
 
+// A line that says "to be retried" says when, and the next attempt is not before that.
+func TestRetryIsLoggedWithTheTimeOfTheNext(t *testing.T) {
+	t.Parallel()
+	dlq := func(write func() error) kafkax.ConsumeOption {
+		return kafkax.WithDLQWriter(dlqFunc(func(context.Context, ...kafka.Message) error { return write() }))
+	}
+	nothing := func() error { return nil }
+	tests := []struct {
+		name   string
+		line   string
+		loop   asLoop
+		handle func(attempt func() error) error        // the handler
+		write  func(attempt func() error) func() error // the dead letter writer
+	}{
+		{
+			"a message", "a handler failed, to be retried", loopConsume,
+			func(attempt func() error) error { return attempt() },
+			func(func() error) func() error { return nothing },
+		},
+		{
+			"a batch", "messages of a batch failed, to be retried", loopBatch,
+			func(attempt func() error) error { return attempt() },
+			func(func() error) func() error { return nothing },
+		},
+		{
+			"a dead letter", "a dead letter was not written, to be retried", loopConsume,
+			func(func() error) error { return kafkax.Permanent(errHandler) },
+			func(attempt func() error) func() error { return attempt },
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := startBroker(t, 1)
+			b.produce(t, numbered(1, 1)...)
+			var lines logBook
+			c := b.consumer(t, "g", kafkax.WithConsumerRetryInitialBackoff(20*time.Millisecond), kafkax.WithConsumerLogger(&lines), kafkax.WithConsumerErrorLogger(&lines))
+			again := make(chan time.Time, 1)
+			calls := 0
+			attempt := func() error {
+				if calls++; calls == 1 {
+					return errHandler
+				}
+				again <- time.Now()
+				return nil
+			}
+			began := time.Now()
+			run(t, func(ctx context.Context) error {
+				return tt.loop.run(c, ctx, func(context.Context, kafka.Message) error { return tt.handle(attempt) }, dlq(tt.write(attempt)))
+			})
+			second := received(t, "the second attempt", again)
+			said := lines.with(tt.line, "attempt=1 ", errHandler.Error())
+			if len(said) != 1 {
+				t.Fatalf("the log has %q, want one such line", said)
+			}
+			checkNext(t, said[0], began, second)
+		})
+	}
+}
+
+// checkNext fails if the line says another time than one between two attempts.
+func checkNext(t *testing.T, line string, first, second time.Time) {
+	t.Helper()
+	_, rest, _ := strings.Cut(line, " next=")
+	text, _, _ := strings.Cut(rest, " ")
+	next, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		t.Fatalf("%q: %v", line, err)
+	}
+	if next.Before(first.Truncate(time.Millisecond)) || next.After(second) {
+		t.Errorf("%q: attempts were at %v and %v", line, first, second)
+	}
+}
+
 // A loop says at its start what would surprise later.
 func TestD8_SkippingIsSaidAtTheStart(t *testing.T) {
 	t.Parallel()

@@ -13,6 +13,11 @@ import (
 // without one. It is used through one loop (Consume, ConsumeWithManualCommit,
 // ConsumeBatch) at a time, or through FetchMessage and ReadMessage. All methods
 // are safe for concurrent use.
+//
+// The constructor starts nothing in the background. A loop joins the group, connects
+// and starts its goroutines when it is called, and ends them before it returns. The
+// first FetchMessage or ReadMessage does the same for all that follow: the
+// membership and the fetching go on between calls until Close.
 type Consumer struct {
 	cfg    ConsumerConfig
 	log    *loggers
@@ -64,7 +69,7 @@ func newConsumer(cfg ConsumerConfig) (*Consumer, error) {
 	log := newLoggers(cfg.logger, cfg.errorLogger)
 	d, err := newDialer(cfg.ConnectionConfig, cfg.MaxWait, log)
 	if err != nil {
-		return nil, cfg.origin.sourced(err, cfg.keys())
+		return nil, cfg.sources.sourced(err, cfg.keys())
 	}
 	return &Consumer{cfg: cfg, log: log, dialer: d, closing: make(chan struct{})}, nil
 }

@@ -42,8 +42,8 @@ type runPlan struct {
 	work func(*claim)
 	// chunks makes the queue of a partition.
 	chunks func() chan *chunk
-	// settled is the scope's; nil for nobody.
-	settled func()
+	// arrive is the scope's; nil for nobody.
+	arrive func()
 	// trouble is the scope's; nil for nobody.
 	trouble func(partition int, err error)
 	// ended is called when all else has ended, and is waited for; nil for nobody.
@@ -59,11 +59,11 @@ func newEngine(ctx context.Context, d *dialer, log *loggers, stats *consumerStat
 		log:     log,
 		stats:   stats,
 		dialer:  d,
-		settled: func() {},
+		arrive:  func() {},
 		trouble: func(int, error) {},
 	}
-	if plan.settled != nil {
-		s.settled = plan.settled
+	if plan.arrive != nil {
+		s.arrive = plan.arrive
 	}
 	if plan.trouble != nil {
 		s.trouble = plan.trouble
@@ -137,7 +137,7 @@ func (e *engine) runPartition() {
 	if !e.topic.await(e.ctx) {
 		return
 	}
-	e.settled()
+	e.arrive()
 	e.workOn(e.ctx, e.ctx, []kafka.PartitionAssignment{{ID: e.cfg.Partition, Offset: e.cfg.StartOffset.kafka()}}, nil, nil)
 }
 

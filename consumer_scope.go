@@ -3,6 +3,7 @@ package kafkax
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -25,9 +26,9 @@ type scope struct {
 	cut       context.Context // ends when a stop may not wait for handlers any longer
 	abandoned context.Context // ends cutGrace later: a stop may not wait for anything
 
-	// settled is called when the run has got as far as it can for now: it has
+	// arrive is called when the run has got as far as it can for now: it has
 	// an assignment, or its topic is missing, or something failed.
-	settled func()
+	arrive func()
 	// trouble is told of everything that is not about one message; partition -1
 	// is the whole topic.
 	trouble func(partition int, err error)
@@ -44,6 +45,33 @@ func (s *scope) report(partition int, err error) {
 	}
 	s.log.fail("consuming is in trouble", attrs.group(s.cfg.GroupID).err(err))
 	s.trouble(partition, err)
+}
+
+// joinCallPatience is how long a join waits in silence for code of the caller's.
+const joinCallPatience = 5 * time.Second
+
+// callToJoin runs code of the caller's that a join cannot do without, and waits for
+// it until ctx ends. When it has not returned for joinCallPatience, that is reported
+// and late is called, so that nobody else waits for this member.
+func (s *scope) callToJoin(ctx context.Context, what string, f func() error, late func()) error {
+	result := callUser(f)
+	patience := time.NewTimer(joinCallPatience)
+	defer patience.Stop()
+	for {
+		select {
+		case err := <-result:
+			if err != nil {
+				return fmt.Errorf("%s: %w", what, err)
+			}
+			return nil
+		case <-patience.C:
+			s.arrive()
+			s.report(-1, fmt.Errorf("group %s: %s has not returned for %v, and nothing is consumed until it does", s.cfg.GroupID, what, joinCallPatience))
+			late()
+		case <-ctx.Done():
+			return ErrClosed // nobody needs its result any more
+		}
+	}
 }
 
 // secondTry prepares for one more try of what was refused: the credentials of

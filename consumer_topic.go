@@ -42,7 +42,7 @@ func (t *topicState) await(ctx context.Context) bool {
 		if n > 0 {
 			return true
 		}
-		t.settled()
+		t.arrive()
 		switch {
 		case err != nil && isRefused(err) && (refused || !t.secondTry(err)):
 			t.fail(err)

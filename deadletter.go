@@ -61,13 +61,11 @@ func (w *deadLetterWriter) write(ctx, stopping context.Context, msg *kafka.Messa
 			try()
 		}
 		failure.refused = lean && blamesRecord(writeErr)
-		if written || failure.refused || ctx.Err() != nil {
-			return false
-		}
+		return !written && !failure.refused && ctx.Err() == nil
+	}, func(n int, wait time.Duration) {
 		err := fmt.Errorf("%s: dead letter not written, try %d: %w", at(msg.Topic, msg.Partition, msg.Offset), n, writeErr)
-		w.log.fail("a dead letter was not written, to be retried", w.attrs(msg, n, err))
+		w.log.fail("a dead letter was not written, to be retried", w.attrs(msg, n, err).next(wait))
 		failed(err)
-		return true
 	})
 	if written {
 		return nil

@@ -77,7 +77,7 @@ func authenticate(ctx context.Context, pc *protocol.Conn, current *material[sasl
 	}
 
 	reach(stepCredentials)
-	session, answer, err := mechanism.Start(ctx)
+	conversation, answer, err := mechanism.Start(ctx)
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func authenticate(ctx context.Context, pc *protocol.Conn, current *material[sasl
 			return err
 		}
 		reach(stepVerify)
-		if done, answer, err = session.Next(ctx, challenge.AuthBytes); err != nil {
+		if done, answer, err = conversation.Next(ctx, challenge.AuthBytes); err != nil {
 			return err
 		}
 	}

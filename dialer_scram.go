@@ -43,16 +43,16 @@ func (m *scramMechanism) Start(context.Context) (sasl.StateMachine, []byte, erro
 	if err != nil {
 		return nil, nil, err
 	}
-	return &scramSession{conversation: conversation}, []byte(first), nil
+	return &scramConversation{conversation: conversation}, []byte(first), nil
 }
 
-type scramSession struct {
+type scramConversation struct {
 	conversation *scram.ClientConversation
 	challenged   bool // the first challenge, which names the iterations, was answered
 }
 
 // Next computes nothing once ctx has ended, as nobody waits for it then.
-func (s *scramSession) Next(ctx context.Context, challenge []byte) (done bool, answer []byte, err error) {
+func (s *scramConversation) Next(ctx context.Context, challenge []byte) (done bool, answer []byte, err error) {
 	if ctx.Err() != nil {
 		return false, nil, context.Cause(ctx)
 	}

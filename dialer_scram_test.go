@@ -111,14 +111,14 @@ func TestSCRAM_ComputesNothingForNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	session, _, err := m.Start(t.Context())
+	conversation, _, err := m.Start(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	gone := errors.New("gone")
 	cancel(gone)
-	if _, _, err := session.Next(ctx, []byte("r=x,s=eA==,i=1000000")); !errors.Is(err, gone) {
+	if _, _, err := conversation.Next(ctx, []byte("r=x,s=eA==,i=1000000")); !errors.Is(err, gone) {
 		t.Errorf("got %v, want the context's cause", err)
 	}
 }

@@ -65,7 +65,7 @@ type membership struct {
 func (m *membership) open(ctx context.Context) error {
 	cfg := kafka.ConsumerGroupConfig{
 		ID:                m.cfg.GroupID,
-		Brokers:           m.cfg.Brokers,
+		Brokers:           slices.Clone(m.cfg.Brokers), // the caller may change them
 		Dialer:            groupDialer(m.dialer),
 		Topics:            []string{m.cfg.Topic},
 		HeartbeatInterval: m.cfg.HeartbeatInterval,
@@ -83,9 +83,11 @@ func (m *membership) open(ctx context.Context) error {
 	if slices.Equal(cfg.Brokers, m.cfg.Brokers) {
 		cfg.Brokers = m.dialer.bootstrap() // kafka-go would try them in turn
 	}
-	m.leading.scope, m.leading.ctx = m.scope, ctx
-	cfg.GroupBalancers = m.leading.balancers(cfg.GroupBalancers)
+	m.leading.scope, m.leading.ctx, m.leading.leave = m.scope, ctx, m.leave
 	var err error
+	if cfg.GroupBalancers, err = m.leading.balancers(cfg.GroupBalancers); err != nil {
+		return err
+	}
 	m.group, err = kafka.NewConsumerGroup(cfg)
 	return err
 }
@@ -96,31 +98,27 @@ func (m *membership) tune(cfg *kafka.ConsumerGroupConfig) error {
 		return nil
 	}
 	tuned := *cfg
-	result := callUser(func() error {
+	err := m.callToJoin(m.scope.ctx, "the function of WithConsumerGroupConfig", func() error {
 		m.cfg.tuneGroup(&tuned)
 		return nil
-	})
-	select {
-	case err := <-result:
-		if err != nil {
-			return fmt.Errorf("the function of WithConsumerGroupConfig: %w", err)
-		}
-		*cfg = tuned
-		return nil
-	case <-m.scope.ctx.Done():
-		return ErrClosed // it has not returned, and nobody needs its result any more
+	}, func() {}) // it is no member yet
+	if err != nil {
+		return err
 	}
+	*cfg = tuned
+	return nil
 }
 
 // generations works on one assignment after the other until ctx ends or the
 // topic is gone.
 func (m *membership) generations(ctx context.Context) {
-	began, refused := time.Now(), false
+	began, refused, resigned := time.Now(), false, false
 	for {
 		gen, err := m.group.Next(ctx)
 		lead := m.leading.take()
 		if gen != nil {
 			m.id = gen.MemberID
+			m.leading.joined(m.id)
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -131,8 +129,12 @@ func (m *membership) generations(ctx context.Context) {
 		case errors.Is(err, kafka.RebalanceInProgress):
 			m.log.progress("another rebalance began while joining", logAttrs{}.group(m.cfg.GroupID))
 			continue
+		case resigned && errors.Is(err, kafka.UnknownMemberId):
+			resigned = false // the group does not know it, as was asked for
+			continue
 		}
-		m.settled()
+		m.arrive()
+		resigned = false
 		switch {
 		case err != nil:
 			if m.id != "" {
@@ -141,8 +143,13 @@ func (m *membership) generations(ctx context.Context) {
 			}
 			err = fmt.Errorf("group %s: join: %w", m.cfg.GroupID, m.scope.dialer.reason(err))
 		case lead != nil && lead.err != nil:
-			// Nobody was assigned anything, so the group joins anew.
-			gen.Start(func(ended context.Context) { _ = sleep(ended, joinBackoff) })
+			// Nobody was assigned anything, so the group joins anew: under
+			// another leader if the balancer is at fault, as its own may do better.
+			pause := joinBackoff
+			if lead.balancer && m.leave(ctx, m.id) == nil {
+				m.id, pause, resigned = "", 0, true // kafka-go waits before it joins as another member
+			}
+			gen.Start(func(ended context.Context) { _ = sleep(ended, pause) })
 			err = fmt.Errorf("group %s: assign: %w", m.cfg.GroupID, m.scope.dialer.reason(lead.err))
 		}
 		switch {
@@ -291,8 +298,6 @@ func (m *membership) finishJoin(ctx context.Context) {
 			continue
 		case gen != nil:
 			m.id = gen.MemberID
-		case ctx.Err() == nil:
-			m.id = "" // kafka-go has left
 		}
 		break
 	}

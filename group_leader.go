@@ -17,26 +17,45 @@ import (
 // decides which member reads what.
 type leadership struct {
 	partitions map[string]int // how many each topic of any member has; 0 for a missing one
-	err        error          // why it could not find out, so that nobody was assigned anything
+	err        error          // why nobody was assigned anything
+	balancer   bool           // the balancer is to blame for that
 }
 
 // leading is a member's part in the joins: whether it was made the leader, and
 // with which partitions.
 type leading struct {
 	*scope
-	ctx context.Context
+	ctx   context.Context
+	leave func(ctx context.Context, id string) error
 
-	mu   sync.Mutex
-	last *leadership // of the generation being joined
+	mu     sync.Mutex
+	last   *leadership // of the generation being joined
+	member string      // what the group calls this member, from the last join
 }
 
-// leaderBalancer is a kafka-go balancer, under its own name, given partitions
-// that can be trusted. The leader asks for the topics of all members at once;
-// when one of them is missing, kafka-go has none for any, and the whole group
-// would be left without partitions.
+// leaderBalancer is a balancer, kafka-go's or the caller's, given partitions that
+// can be trusted. The leader asks for the topics of all members at once; when one of
+// them is missing, kafka-go has none for any, and the whole group would be left
+// without partitions. kafka-go calls it on a goroutine of its own, where a panic
+// would end the process.
 type leaderBalancer struct {
-	kafka.GroupBalancer
-	leading *leading
+	balancer kafka.GroupBalancer
+	name     string // of its protocol
+	leading  *leading
+}
+
+func (b leaderBalancer) ProtocolName() string { return b.name }
+
+func (b leaderBalancer) UserData() ([]byte, error) {
+	var data []byte
+	err := b.leading.call(b.name, "UserData", func() (err error) {
+		data, err = b.balancer.UserData()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return data, nil
 }
 
 func (b leaderBalancer) AssignGroups(members []kafka.GroupMember, partitions []kafka.Partition) kafka.GroupMemberAssignments {
@@ -52,31 +71,20 @@ func (b leaderBalancer) AssignGroups(members []kafka.GroupMember, partitions []k
 	for _, p := range partitions {
 		lead.partitions[p.Topic]++
 	}
-	assignments, err := b.assign(members, partitions)
-	if err != nil && lead.err == nil {
-		lead.err = err
-	}
-	b.leading.set(lead)
-	return assignments
-}
-
-// assign calls the balancer, which may be the caller's. Without its answer nobody
-// is assigned anything, and the group joins anew.
-func (b leaderBalancer) assign(members []kafka.GroupMember, partitions []kafka.Partition) (kafka.GroupMemberAssignments, error) {
-	answer := make(chan kafka.GroupMemberAssignments, 1)
-	result := callUser(func() error {
-		answer <- b.GroupBalancer.AssignGroups(members, partitions)
+	var assignments kafka.GroupMemberAssignments
+	err := b.leading.call(b.name, "AssignGroups", func() error {
+		assignments = b.balancer.AssignGroups(members, partitions)
 		return nil
 	})
-	select {
-	case err := <-result:
-		if err != nil {
-			return nil, fmt.Errorf("balancer %s: %w", b.ProtocolName(), err)
-		}
-		return <-answer, nil
-	case <-b.leading.ctx.Done():
-		return nil, ErrClosed
+	if err == nil {
+		b.leading.set(lead)
+		return assignments
 	}
+	if lead.err == nil {
+		lead.err, lead.balancer = err, true
+	}
+	b.leading.set(lead)
+	return nil
 }
 
 func (l *leadership) topics() []string { return slices.Collect(maps.Keys(l.partitions)) }
@@ -104,15 +112,43 @@ func (l *leadership) changed(ctx context.Context, s *scope, own int) (bool, erro
 }
 
 // balancers are the given ones, or else kafka-go's defaults.
-func (l *leading) balancers(balancers []kafka.GroupBalancer) []kafka.GroupBalancer {
+func (l *leading) balancers(balancers []kafka.GroupBalancer) ([]kafka.GroupBalancer, error) {
 	if len(balancers) == 0 {
 		balancers = []kafka.GroupBalancer{kafka.RangeGroupBalancer{}, kafka.RoundRobinGroupBalancer{}}
 	}
 	wrapped := make([]kafka.GroupBalancer, len(balancers))
 	for i, b := range balancers {
-		wrapped[i] = leaderBalancer{GroupBalancer: b, leading: l}
+		var name string
+		err := l.call(fmt.Sprintf("%T", b), "ProtocolName", func() error {
+			name = b.ProtocolName()
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		wrapped[i] = leaderBalancer{balancer: b, name: name, leading: l}
 	}
-	return wrapped
+	return wrapped, nil
+}
+
+// call runs a method of a balancer, which may be the caller's. A member that it keeps
+// from joining leaves: the group would wait for it.
+func (l *leading) call(balancer, method string, f func() error) error {
+	return l.callToJoin(l.ctx, "balancer "+balancer+": "+method, f, func() {
+		l.mu.Lock()
+		id := l.member
+		l.mu.Unlock()
+		if id != "" {
+			_ = l.leave(l.ctx, id) // the group has timeouts as well
+		}
+	})
+}
+
+// joined notes the name of this member.
+func (l *leading) joined(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.member = id
 }
 
 // existingPartitions asks the cluster for topics of which some may be missing,

@@ -255,6 +255,11 @@ func (a logAttrs) attempt(n, of int) logAttrs {
 	return a
 }
 
+// next adds when the attempt after a wait is due.
+func (a logAttrs) next(wait time.Duration) logAttrs {
+	return append(a, slog.Time("next", time.Now().Add(wait)))
+}
+
 // maxStack is the most of a stack that is logged.
 const maxStack = 16 << 10
 
@@ -268,6 +273,9 @@ func (a logAttrs) text(msg string) string {
 	b.WriteString(place + msg)
 	for _, attr := range rest {
 		value := attr.Value.String()
+		if attr.Value.Kind() == slog.KindTime {
+			value = attr.Value.Time().Format("2006-01-02T15:04:05.000Z07:00") // as slog's own handlers do
+		}
 		if quoted := strconv.Quote(value); value == "" || len(quoted) != len(value)+2 || strings.ContainsAny(value, " =") {
 			value = quoted
 		}
@@ -314,8 +322,8 @@ func (a logAttrs) group(id string) logAttrs {
 // [slog.LevelDebug]. The second writes what went wrong at [slog.LevelError], and
 // what needs an eye at [slog.LevelWarn]. Messages are constant; what differs is
 // in the attributes, as far as they apply: topic, partition, offset, group,
-// member, generation, broker, err, attempt, of (attempts allowed), next (when the
-// next one is due), dlq_topic and, of a panic, stack. A message that succeeds
+// member, generation, broker, err, attempt, of (attempts allowed), next (the
+// time when the next one is due), dlq_topic and, of a panic, stack. A message that succeeds
 // writes nothing.
 //
 // A nil l stands for slog's default logger at the time of each line.

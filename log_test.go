@@ -187,6 +187,24 @@ func TestLogLineOfAPlainLogger(t *testing.T) {
 	}
 }
 
+// When the next attempt is due reads the same in slog's text and in a plain line.
+func TestLogSaysWhenTheNextAttemptIs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		var lines logRecord
+		l := newLoggers(NewSlogLoggers(slog.New(slog.NewTextHandler(&out, nil))))
+		attrs := logAttrs{}.attempt(1, 10).next(1500 * time.Millisecond).err(ErrRevoked)
+		l.progress("failed", attrs)
+		l.set(recordLogs(&lines), nil)
+		l.progress("failed", attrs)
+		want := "attempt=1 of=10 next=" + time.Now().Add(1500*time.Millisecond).Format("2006-01-02T15:04:05.000Z07:00") + ` err="kafkax: partition revoked"`
+		if !strings.Contains(out.String(), want) || !strings.Contains(lines.last(), want) {
+			t.Errorf("got %q and %q, want each with %q", &out, lines.last(), want)
+		}
+	})
+}
+
 // Loggers are the caller's code: none of what they may do ends the process, and
 // one that does not return holds nobody up.
 func TestLoggerMisbehaves(t *testing.T) {

@@ -67,14 +67,14 @@ func (d *draft) set(key, option, text string) {
 
 // start takes over a config that was resolved before. A value that was not
 // changed since keeps its source; any other comes from changed.
-func (d *draft) start(keys []configKey, o *origin, changed string) {
+func (d *draft) start(keys []configKey, from *sources, changed string) {
 	if d.settings == nil {
 		d.settings = layer{}
 	}
 	for _, k := range keys {
 		given := setting{text: k.text(), source: changed}
-		if source := o.source(k); source != setInCode {
-			given = o.settings[k.name]
+		if source := from.source(k); source != setInCode {
+			given = from.settings[k.name]
 			given.source = source
 			if k.secret {
 				given.text = k.text()
@@ -82,16 +82,16 @@ func (d *draft) start(keys []configKey, o *origin, changed string) {
 		}
 		d.settings[k.name] = given
 	}
-	if o != nil {
-		for _, s := range o.injected {
+	if from != nil {
+		for _, s := range from.injected {
 			d.inject(s.Key, s.Value, s.Source)
 		}
 	}
 }
 
 // startOption is start for the options that take a config from outside.
-func (d *draft) startOption(keys []configKey, o *origin, option, load string) {
-	if o == nil {
+func (d *draft) startOption(keys []configKey, from *sources, option, load string) {
+	if from == nil {
 		d.problems = append(d.problems, &ConfigError{
 			Key:    "config",
 			Source: "option " + option,
@@ -99,7 +99,7 @@ func (d *draft) startOption(keys []configKey, o *origin, option, load string) {
 		})
 		return
 	}
-	d.start(keys, o, "option "+option)
+	d.start(keys, from, "option "+option)
 }
 
 // accept says whether an injected value is there, and notes it; a nil, also

@@ -497,7 +497,7 @@ func WithConsumerHandlerTimeout(d time.Duration) ConsumerOption {
 func WithConsumerConfig(cfg ConsumerConfig) ConsumerOption {
 	cfg = cfg.clone()
 	return func(d *consumerDraft) {
-		d.startOption(cfg.keys(), cfg.origin, "WithConsumerConfig", "LoadConsumerFromEnv")
+		d.startOption(cfg.keys(), cfg.sources, "WithConsumerConfig", "LoadConsumerFromEnv")
 		d.cfg.takeInjected(&cfg.ConnectionConfig)
 		if cfg.tuneGroup != nil {
 			d.cfg.tuneGroup = cfg.tuneGroup
@@ -508,6 +508,12 @@ func WithConsumerConfig(cfg ConsumerConfig) ConsumerOption {
 // WithConsumerGroupConfig changes the kafka-go group's configuration after
 // everything else was set and before the group is joined. What kafkax promises
 // of delivery no longer holds for what the function changes.
+//
+// If it panics, or a balancer's ProtocolName does, the loop ends with that; if
+// UserData or AssignGroups of a balancer do, that is reported and the join tried
+// again. What has not returned after 5s is reported: this consumer reads nothing
+// until it does, other members wait for it for session_timeout at most, and a stop
+// does not wait.
 //
 // Default: none. Without a group it is not called. Nil is an error matching
 // [ErrInvalidConfig]. Code only.

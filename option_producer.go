@@ -338,7 +338,7 @@ func WithProducerReadTimeout(d time.Duration) ProducerOption {
 func WithProducerConfig(cfg ProducerConfig) ProducerOption {
 	cfg = cfg.clone()
 	return func(d *producerDraft) {
-		d.startOption(cfg.keys(), cfg.origin, "WithProducerConfig", "LoadProducerFromEnv")
+		d.startOption(cfg.keys(), cfg.sources, "WithProducerConfig", "LoadProducerFromEnv")
 		d.cfg.takeInjected(&cfg.ConnectionConfig)
 		if cfg.completion != nil {
 			d.cfg.completion = cfg.completion

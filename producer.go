@@ -28,9 +28,9 @@ import (
 // it matches the context's error too. A message without [ErrOutcomeUnknown] was
 // not stored.
 //
-// It runs goroutines for each partition that it has written to, and for the
-// completion callback, which end with Close. The connections are made when they
-// are needed.
+// The constructor starts nothing in the background. The first send or Ping makes
+// connections; a partition that is written to has a goroutine from then on, and so
+// has its completion callback while there is something to tell. All end with Close.
 type Producer struct {
 	cfg       ProducerConfig
 	log       *loggers
@@ -75,7 +75,7 @@ func newProducer(cfg ProducerConfig, log *loggers) (*Producer, error) {
 	connections.RequestTimeout = cfg.silence()
 	d, err := newDialer(connections, 0, log)
 	if err != nil {
-		return nil, cfg.origin.sourced(err, cfg.keys())
+		return nil, cfg.sources.sourced(err, cfg.keys())
 	}
 
 	p := &Producer{

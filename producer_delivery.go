@@ -27,8 +27,8 @@ import (
 // which therefore has to be longer.
 type delivery struct {
 	requests
-	routes   *routes
-	sessions *lately[partitionID, *producerSession]
+	routes *routes
+	states *lately[partitionID, *producerState]
 
 	retries atomic.Int64 // rounds of a batch after its first
 }
@@ -45,7 +45,7 @@ func newDeliveryOver(cfg ProducerConfig, connect func(topics ...string) transpor
 	return &delivery{
 		requests: requests{cfg: cfg, log: log, reason: reason, life: life, end: end},
 		routes:   newRoutes(connect),
-		sessions: newSessions(),
+		states:   newProducerStates(),
 	}
 }
 
@@ -151,9 +151,9 @@ func (d *delivery) deliver(ctx context.Context, addr net.Addr, topic string, p *
 	}
 	defer d.routes.release(u)
 
-	session := d.sessions.acquire(partitionID{topic, p.Partition})
-	defer session.release()
-	r, s := u.value, session.value
+	state := d.states.acquire(partitionID{topic, p.Partition})
+	defer state.release()
+	r, s := u.value, state.value
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
@@ -176,8 +176,8 @@ func (d *delivery) deliver(ctx context.Context, addr net.Addr, topic string, p *
 			}
 			continue
 		}
-		if v.session != keepSession {
-			d.restart(s, b, v.session)
+		if v.change != keepProducer {
+			d.restart(s, b, v.change)
 			v.retry = !b.inDoubt
 		}
 		b.inDoubt = b.inDoubt || v.inDoubt
@@ -193,17 +193,18 @@ func (d *delivery) deliver(ctx context.Context, addr net.Addr, topic string, p *
 			return answer, 0, giveUp(s, b, fmt.Errorf("producer.max_attempts used up: %w", b.last))
 		}
 
-		d.log.progress("a batch was not acknowledged, to be retried", attrsOf(b.topic, int(b.partition)).attempt(round, d.cfg.MaxAttempts).err(b.last))
-		if deliveryBackoff.wait(ctx, round) != nil {
+		wait := deliveryBackoff.draw(round)
+		d.log.progress("a batch was not acknowledged, to be retried", attrsOf(b.topic, int(b.partition)).attempt(round, d.cfg.MaxAttempts).next(wait).err(b.last))
+		if sleep(ctx, wait) != nil {
 			return answer, 0, giveUp(s, b, ending(ctx, b.last))
 		}
 		d.retries.Add(1)
 	}
 }
 
-// try makes one request, and ahead of a session's first the one for its
+// try makes one request, and ahead of a partition's first the one for its
 // producer id, which is no attempt. What went wrong is in b.last.
-func (d *delivery) try(ctx context.Context, addr net.Addr, r *route, s *producerSession, b *batch,
+func (d *delivery) try(ctx context.Context, addr net.Addr, r *route, s *producerState, b *batch,
 ) (answer produce.ResponsePartition, throttle int32, v verdict) {
 	if d.cfg.Idempotent && b.acks == int16(kafka.RequireAll) && !b.stamped {
 		err := s.begin(b.topic, func(req kafka.Request) (kafka.Response, error) {
@@ -256,14 +257,14 @@ func (d *delivery) try(ctx context.Context, addr net.Addr, r *route, s *producer
 	return answer, throttle, v
 }
 
-// restart gives a session up whose place the broker does not know. The batch
-// gets a new stamp with its next try, if it may have one.
-func (d *delivery) restart(s *producerSession, b *batch, change sessionChange) {
+// restart gives up a sequence that the broker does not know. The batch gets a
+// new stamp with its next try, if it may have one.
+func (d *delivery) restart(s *producerState, b *batch, change producerChange) {
 	d.log.fail("the broker does not know the producer's sequence: an unclean leader election may have lost messages it had acknowledged, "+
 		"or retention or deletion took them; going on with a new sequence",
 		append(attrsOf(b.topic, int(b.partition)).err(b.last),
 			slog.Int64("producer_id", s.id), slog.Int("epoch", int(s.epoch)), slog.Int("sequence", int(s.next))))
-	if change == renewSession {
+	if change == renewProducer {
 		s.renew()
 	} else {
 		s.bump()
@@ -272,7 +273,7 @@ func (d *delivery) restart(s *producerSession, b *batch, change sessionChange) {
 }
 
 // giveUp is the end of a batch that was neither acknowledged nor refused.
-func giveUp(s *producerSession, b *batch, why error) error {
+func giveUp(s *producerState, b *batch, why error) error {
 	if b.inDoubt {
 		s.inDoubt = true
 		if b.stamped {

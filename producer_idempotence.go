@@ -22,12 +22,12 @@ import (
 // for the partition. So a batch is encoded once, stamped once, and every try
 // sends the same bytes.
 //
-// producerSession is that identity for one partition. Each partition has a
+// producerState is that identity and place for one partition. Each partition has a
 // producer id of its own: a reset then concerns one partition and waits for
 // nobody, where one id for all would have to bring every other partition to
 // rest first. It costs one small request when a partition is first written
 // to; what the broker remembers is kept by partition in either case.
-type producerSession struct {
+type producerState struct {
 	// turn holds one token. Who has it owns the fields below and may have a
 	// batch in flight: a second one could overtake it.
 	turn chan struct{}
@@ -41,13 +41,13 @@ type producerSession struct {
 	inDoubt bool
 }
 
-// newSessions forgets the identity of a partition that is not written to for a
+// newProducerStates forgets the identity of a partition that is not written to for a
 // while: a new one is as good, unless what it wrote last may still be on its way,
 // which only a later epoch of the same identity keeps out.
-func newSessions() *lately[partitionID, *producerSession] {
-	return &lately[partitionID, *producerSession]{
-		create: func(partitionID) *producerSession { return newProducerSession() },
-		keep:   func(s *producerSession) bool { return s.inDoubt && s.id != noProducer },
+func newProducerStates() *lately[partitionID, *producerState] {
+	return &lately[partitionID, *producerState]{
+		create: func(partitionID) *producerState { return newProducerState() },
+		keep:   func(s *producerState) bool { return s.inDoubt && s.id != noProducer },
 	}
 }
 
@@ -60,13 +60,13 @@ type partitionID struct {
 
 func (id partitionID) String() string { return fmt.Sprintf("%s[%d]", id.topic, id.partition) }
 
-func newProducerSession() *producerSession {
-	return &producerSession{turn: make(chan struct{}, 1), id: noProducer}
+func newProducerState() *producerState {
+	return &producerState{turn: make(chan struct{}, 1), id: noProducer}
 }
 
 // advance moves past n stored records. Sequences run from 0 to 2^31-1 and
 // start again.
-func (s *producerSession) advance(n int32) {
+func (s *producerState) advance(n int32) {
 	s.next = int32((int64(s.next) + int64(n)) & math.MaxInt32)
 	s.inDoubt = false
 }
@@ -75,7 +75,7 @@ func (s *producerSession) advance(n int32) {
 // (KIP-360). Once a batch of the new epoch is in the log, a straggler of the
 // old one, say from the socket buffer of a broker that was frozen, is refused:
 // that is why an abandoned batch ends with a bump and not with a new id.
-func (s *producerSession) bump() {
+func (s *producerState) bump() {
 	if s.epoch == math.MaxInt16 {
 		s.renew()
 		return
@@ -85,25 +85,25 @@ func (s *producerSession) bump() {
 }
 
 // renew forgets the id; the next try asks for another one.
-func (s *producerSession) renew() { s.id, s.epoch, s.next = noProducer, 0, 0 }
+func (s *producerState) renew() { s.id, s.epoch, s.next = noProducer, 0, 0 }
 
 // verdict is what one try means for its batch.
 type verdict struct {
 	stored  bool // acknowledged
 	retry   bool
 	inDoubt bool // this try may have put the batch into the log
-	session sessionChange
+	change  producerChange
 }
 
-// sessionChange is set when the broker does not know the session's place. This
+// producerChange is set when the broker does not know the producer's place. This
 // try has stored nothing then. If no earlier one may have, the batch is stamped
 // anew and sent again; otherwise a second stamp could double it.
-type sessionChange int
+type producerChange int
 
 const (
-	keepSession sessionChange = iota
-	bumpSession
-	renewSession
+	keepProducer producerChange = iota
+	bumpEpoch
+	renewProducer
 )
 
 // judge reads the answer to one try; inDoubt says that an earlier one may have
@@ -120,23 +120,23 @@ func judge(code kafka.Error, inDoubt bool) verdict {
 		if inDoubt {
 			return verdict{stored: true}
 		}
-		return verdict{retry: true, session: renewSession}
+		return verdict{retry: true, change: renewProducer}
 
 	case kafka.OutOfOrderSequenceNumber:
 		// The log ends before our last acknowledged batch (an unclean leader
 		// election lost it), or the topic was deleted and made again.
-		return verdict{retry: true, session: bumpSession}
+		return verdict{retry: true, change: bumpEpoch}
 
 	case kafka.UnknownProducerId:
 		// Brokers before 2.5 say so when retention took all that this producer
 		// wrote. Newer ones accept any sequence then, and nothing is to be done.
-		return verdict{retry: true, session: bumpSession}
+		return verdict{retry: true, change: bumpEpoch}
 
 	case kafka.InvalidProducerEpoch, kafka.ProducerFenced, kafka.InvalidProducerIDMapping:
 		// Somebody wrote with our id and a later epoch (KIP-588 renamed the
 		// second code to the first), or the id is not the cluster's. It was
 		// ours alone, so it is given up.
-		return verdict{retry: true, session: renewSession}
+		return verdict{retry: true, change: renewProducer}
 	}
 	// A leader that steps down while it waits for its followers answers
 	// NOT_LEADER after it appended, and UNKNOWN_SERVER_ERROR may come at any
@@ -188,9 +188,9 @@ func newBatch(topic string, p *produce.RequestPartition, acks int16) (*batch, er
 	return b, nil
 }
 
-// stamp writes the session's identity and place into the batch. It must not be
+// stamp writes the producer's identity and place into the batch. It must not be
 // called while bytes stamped before may still be on their way.
-func (b *batch) stamp(s *producerSession) {
+func (b *batch) stamp(s *producerState) {
 	binary.BigEndian.PutUint64(b.records[producerAt:], uint64(s.id))
 	binary.BigEndian.PutUint16(b.records[epochAt:], uint16(s.epoch))
 	binary.BigEndian.PutUint32(b.records[sequenceAt:], uint32(s.next))
@@ -294,8 +294,8 @@ type initProducerID initproducerid.Request
 
 func (*initProducerID) ApiKey() protocol.ApiKey { return protocol.InitProducerId }
 
-// begin gets the session an id if it has none; it is for records to topic.
-func (s *producerSession) begin(topic string, ask func(kafka.Request) (kafka.Response, error)) error {
+// begin gets the producer an id if it has none; it is for records to topic.
+func (s *producerState) begin(topic string, ask func(kafka.Request) (kafka.Response, error)) error {
 	if s.id != noProducer {
 		return nil
 	}

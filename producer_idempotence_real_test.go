@@ -114,7 +114,7 @@ func TestP4_P9_RealLeadersMoveDieAndFreeze(t *testing.T) {
 	t.Logf("%d messages, %d retries", total, d.retries.Load())
 }
 
-// A real broker must accept what a session does on its own: the first sequence
+// A real broker must accept what a producer's state does on its own: the first sequence
 // of a bumped epoch, and the wrap of the sequence.
 func TestP9_RealBrokerAcceptsBumpAndWrap(t *testing.T) {
 	t.Parallel()
@@ -126,15 +126,15 @@ func TestP9_RealBrokerAcceptsBumpAndWrap(t *testing.T) {
 		return w.WriteMessages(t.Context(), kafka.Message{Value: []byte(value)})
 	}
 	var want []string
-	for i, change := range []func(s *producerSession){
-		func(*producerSession) {},
-		func(s *producerSession) { s.bump() },
-		func(s *producerSession) { s.renew() },
-		func(s *producerSession) { s.renew() }, // and below, close to the end
-		func(*producerSession) {},
-		func(*producerSession) {},
+	for i, change := range []func(s *producerState){
+		func(*producerState) {},
+		func(s *producerState) { s.bump() },
+		func(s *producerState) { s.renew() },
+		func(s *producerState) { s.renew() }, // and below, close to the end
+		func(*producerState) {},
+		func(*producerState) {},
 	} {
-		s := sessionOf(d, topic)
+		s := stateOf(d, topic)
 		s.turn <- struct{}{}
 		change(s)
 		if i == 3 {
@@ -149,17 +149,17 @@ func TestP9_RealBrokerAcceptsBumpAndWrap(t *testing.T) {
 		}
 		want = append(want, value)
 	}
-	if s := sessionOf(d, topic); s.id != 1<<40 || s.next != 1 {
-		t.Errorf("session is at %d/%d, want it to have wrapped to 1", s.id, s.next)
+	if s := stateOf(d, topic); s.id != 1<<40 || s.next != 1 {
+		t.Errorf("the producer is at %d/%d, want it to have wrapped to 1", s.id, s.next)
 	}
 	if got := readPartition(t, cluster.Brokers(), topic, 0); !slices.Equal(got, want) {
 		t.Errorf("log holds %v, want %v", got, want)
 	}
 }
 
-// sessionOf is the session of the topic's first partition.
-func sessionOf(d *delivery, topic string) *producerSession {
-	u := d.sessions.acquire(partitionID{topic, 0})
+// stateOf is the producer's state of the topic's first partition.
+func stateOf(d *delivery, topic string) *producerState {
+	u := d.states.acquire(partitionID{topic, 0})
 	defer u.release()
 	return u.value
 }

@@ -559,7 +559,7 @@ func TestP9_SequenceWraps(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s := producerSession{next: tt.from}
+			s := producerState{next: tt.from}
 			if s.advance(tt.n); s.next != tt.want {
 				t.Errorf("%d and %d records: %d, want %d", tt.from, tt.n, s.next, tt.want)
 			}
@@ -569,7 +569,7 @@ func TestP9_SequenceWraps(t *testing.T) {
 
 func TestP9_LastEpochNeedsANewID(t *testing.T) {
 	t.Parallel()
-	s := producerSession{id: 7, epoch: math.MaxInt16 - 1, next: 5}
+	s := producerState{id: 7, epoch: math.MaxInt16 - 1, next: 5}
 	if s.bump(); s.id != 7 || s.epoch != math.MaxInt16 || s.next != 0 {
 		t.Errorf("bumped to %+v", s)
 	}

@@ -62,8 +62,9 @@ func (q *requests) lookup(ctx context.Context, r *route, addr net.Addr, req *met
 		case !missing.IsZero() && time.Since(missing) >= missingTopicPatience:
 			return nil, fmt.Errorf("topic %q: %w (for %s now; producers do not create topics)", topic, err, missingTopicPatience)
 		}
-		q.log.progress("a topic was not found out, to be retried", logAttrs{slog.String("topic", topic)}.attempt(tries, 0).err(err))
-		if deliveryBackoff.wait(ctx, tries) != nil {
+		wait := deliveryBackoff.draw(tries)
+		q.log.progress("a topic was not found out, to be retried", logAttrs{slog.String("topic", topic)}.attempt(tries, 0).next(wait).err(err))
+		if sleep(ctx, wait) != nil {
 			return nil, fmt.Errorf("topic %q not found out: %w", topic, ending(ctx, err))
 		}
 	}

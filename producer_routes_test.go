@@ -207,7 +207,7 @@ func TestP9_IdleIdentityIsDroppedUnlessInDoubt(t *testing.T) {
 			}
 		}
 		idle()
-		if n := len(d.sessions.values); n != 3 {
+		if n := len(d.states.values); n != 3 {
 			t.Errorf("%d identities are kept, want the three that were used last", n)
 		}
 	})

@@ -549,3 +549,39 @@ func TestP6_PanicInTheCallbackIsLogged(t *testing.T) {
 		t.Errorf("logged %q", got)
 	}
 }
+
+// A line that says "to be retried" says when.
+func TestProducerLogsTheTimeOfTheNextAttempt(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, topic, line string }{
+		{"a batch", "orders", "orders[0]: a batch was not acknowledged, to be retried"},
+		{"a topic", "missing", "missing: a topic was not found out, to be retried"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := produceCluster(t)
+			var refused atomic.Bool
+			onProduce(c, func(*kmsg.ProduceRequest) *kerr.Error {
+				if refused.Swap(true) {
+					return nil
+				}
+				return kerr.NotLeaderForPartition
+			})
+			var lines logBook
+			p := produceTo(t, c, kafkax.WithProducerLogger(&lines))
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			began := time.Now()
+			sent := goSend(t, func() error { return p.SendToTopic(ctx, tt.topic, nil, []byte("v")) })
+			waitFor(t, "the line", func() bool { return len(lines.with(tt.line, "attempt=1 ")) > 0 })
+			if tt.topic == "missing" {
+				cancel() // or it waits for the topic for a while
+			}
+			err := receive(t, sent, "the send")
+			if (err == nil) != (tt.topic == "orders") {
+				t.Error(err)
+			}
+			checkNext(t, lines.with(tt.line, "attempt=1 ")[0], began, time.Now().Add(time.Second)) // that was cancelled in its wait
+		})
+	}
+}

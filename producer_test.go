@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -900,4 +901,34 @@ func TestMustNewProducerPanicsWithTheError(t *testing.T) {
 		}
 	}()
 	kafkax.MustNewProducer(kafkax.WithProducerBatchSize(-1))
+}
+
+// A constructor leaves neither a goroutine nor a connection behind: the clients are
+// not closed, and synctest panics if a goroutine is left.
+func TestNewStartsNothing(t *testing.T) {
+	t.Parallel()
+	c := produceCluster(t)
+	var requests atomic.Int32
+	c.Control(func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		requests.Add(1)
+		return nil, nil, false
+	})
+	addrs := c.ListenAddrs()
+	synctest.Test(t, func(t *testing.T) {
+		if _, err := kafkax.NewProducer(kafkax.WithProducerBrokers(addrs...), kafkax.WithProducerTopic("orders"),
+			kafkax.WithProducerCompletion(func([]kafka.Message, error) {})); err != nil {
+			t.Error(err)
+		}
+		opts := []kafkax.ConsumerOption{kafkax.WithConsumerBrokers(addrs...), kafkax.WithConsumerTopic("orders"), kafkax.WithConsumerGroupID("g")}
+		if _, err := kafkax.NewConsumer(opts...); err != nil {
+			t.Error(err)
+		}
+		if _, err := kafkax.NewMultiTopicConsumer([]string{"orders", "events"}, opts...); err != nil {
+			t.Error(err)
+		}
+	})
+	if n := requests.Load(); n != 0 {
+		t.Errorf("%d requests were made", n)
+	}
 }

@@ -54,23 +54,29 @@ func (r RetryConfig) backoff(attempt int, random func() float64) time.Duration {
 
 // run calls f with the number of the attempt, counted from 1, and whether it is
 // the last, until f wants no other or MaxAttempts are used up (0: they never
-// are), and waits in between. When ctx ends in a wait, it returns the cause.
-func (r RetryConfig) run(ctx context.Context, f func(attempt int, last bool) (again bool)) error {
+// are). It waits in between, after it has told waits for how long. When ctx ends
+// in a wait, it returns the cause.
+func (r RetryConfig) run(ctx context.Context, f func(attempt int, last bool) (again bool), waits func(attempt int, wait time.Duration)) error {
 	for attempt := 1; ; attempt++ {
 		last := r.MaxAttempts > 0 && attempt >= r.MaxAttempts
 		if !f(attempt, last) || last {
 			return nil
 		}
-		if err := r.wait(ctx, attempt); err != nil {
+		wait := r.draw(attempt)
+		waits(attempt, wait)
+		if err := sleep(ctx, wait); err != nil {
 			return err
 		}
 	}
 }
 
+// draw is the backoff after the attempt-th failure, by chance as far as Jitter says.
+func (r RetryConfig) draw(attempt int) time.Duration { return r.backoff(attempt, rand.Float64) }
+
 // wait sleeps for the backoff after the attempt-th failure. When ctx ends, it
 // returns the cause at once.
 func (r RetryConfig) wait(ctx context.Context, attempt int) error {
-	return sleep(ctx, r.backoff(attempt, rand.Float64))
+	return sleep(ctx, r.draw(attempt))
 }
 
 // sleep is how the package waits: for d, or until ctx ends, whose cause it then

@@ -153,6 +153,10 @@ func TestRetryRun(t *testing.T) {
 						lasts++
 					}
 					return calls <= tt.again
+				}, func(attempt int, wait time.Duration) {
+					if want := time.Second << (calls - 1); attempt != calls || wait != want {
+						t.Errorf("after attempt %d a wait of %v is said to follow attempt %d, want %v", calls, wait, attempt, want)
+					}
 				})
 				if took := time.Since(began); calls != tt.calls || lasts != tt.lasts || took != tt.took || !errors.Is(err, tt.err) {
 					t.Errorf("%d calls, %d of them the last, in %v: %v", calls, lasts, took, err)

@@ -24,7 +24,7 @@ type Budget struct {
 
 type claim struct {
 	bytes   int
-	settled chan struct{} // closed when it was granted, or never will be
+	decided chan struct{} // closed when it was granted, or never will be
 	granted bool
 }
 
@@ -42,7 +42,7 @@ func (b *Budget) Take(ctx context.Context, n int) error {
 // TakeOr is Take for who can also do with something else: it takes n bytes, or
 // what comes over the channel instead, and then instead is true.
 func (b *Budget) TakeOr(ctx context.Context, n int, other <-chan struct{}) (instead bool, err error) {
-	c := &claim{bytes: n, settled: make(chan struct{})}
+	c := &claim{bytes: n, decided: make(chan struct{})}
 	b.mu.Lock()
 	if b.closed {
 		b.mu.Unlock()
@@ -53,7 +53,7 @@ func (b *Budget) TakeOr(ctx context.Context, n int, other <-chan struct{}) (inst
 	b.mu.Unlock()
 
 	select {
-	case <-c.settled:
+	case <-c.decided:
 	case <-other:
 		instead = true
 	case <-ctx.Done():
@@ -86,7 +86,7 @@ func (b *Budget) grant() {
 		}
 		b.used += c.bytes
 		c.granted = true
-		close(c.settled)
+		close(c.decided)
 		b.waiting = b.waiting[1:]
 	}
 }
@@ -115,7 +115,7 @@ func (b *Budget) Close() {
 	defer b.mu.Unlock()
 	b.closed = true
 	for _, c := range b.waiting {
-		close(c.settled)
+		close(c.decided)
 	}
 	b.waiting = nil
 }

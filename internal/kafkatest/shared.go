@@ -75,15 +75,10 @@ func Start(t testing.TB, nodes int, opts ...Option) *Cluster {
 	return c
 }
 
-// The clusters that the tests of a binary share.
-var (
-	sharedOne   = shared{nodes: 1}
-	sharedThree = shared{nodes: MaxNodes}
-)
+// one is the cluster that the tests of a binary share.
+var one shared
 
 type shared struct {
-	nodes int
-
 	mu      sync.Mutex
 	cluster *Cluster
 	err     error // of the start; it is not tried again
@@ -96,13 +91,7 @@ type shared struct {
 // goleak.IgnoreCurrent. It skips as [Available] does.
 func Shared(t testing.TB) *Cluster {
 	t.Helper()
-	return sharedOne.get(t)
-}
-
-// SharedThree is [Shared] with three nodes.
-func SharedThree(t testing.TB) *Cluster {
-	t.Helper()
-	return sharedThree.get(t)
+	return one.get(t)
 }
 
 func (s *shared) get(t testing.TB) *Cluster {
@@ -111,7 +100,7 @@ func (s *shared) get(t testing.TB) *Cluster {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cluster == nil && s.err == nil {
-		s.cluster, s.err = Run(s.nodes)
+		s.cluster, s.err = Run(1)
 	}
 	if s.err != nil {
 		t.Fatal(s.err)
@@ -130,10 +119,10 @@ func (s *shared) close() error {
 	return cluster.Stop()
 }
 
-// Close stops the shared clusters. The next test that asks starts new ones.
-func Close() error { return errors.Join(sharedOne.close(), sharedThree.close()) }
+// Close stops the shared cluster. The next test that asks starts a new one.
+func Close() error { return one.close() }
 
-// M is a testing.M whose Run also stops the shared clusters, and tells which
+// M is a testing.M whose Run also stops the shared cluster, and tells which
 // tests were skipped for want of a program.
 //
 //	func TestMain(m *testing.M) { os.Exit(kafkatest.M{M: m}.Run()) }

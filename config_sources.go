@@ -23,8 +23,8 @@ type setting struct {
 // layer is what one source gives, by key.
 type layer map[string]setting
 
-// origin is what a config remembers of how it was resolved.
-type origin struct {
+// sources is what a config remembers of how it was resolved.
+type sources struct {
 	settings layer             // what the winning layer gave, but of secrets only where from
 	resolved map[string]string // what the field held then (see configKey.kept), to see later changes
 	injected []Setting         // values that only code can give
