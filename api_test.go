@@ -95,6 +95,9 @@ func WithProducerNoEnv() ProducerOption
 func WithConsumerRequestTimeout(d time.Duration) ConsumerOption
 func WithProducerRequestTimeout(d time.Duration) ProducerOption
 
+func WithConsumerDial(dial func(ctx context.Context, network, address string) (net.Conn, error)) ConsumerOption
+func WithProducerDial(dial func(ctx context.Context, network, address string) (net.Conn, error)) ProducerOption
+
 func WithRetry(r RetryConfig) ConsumeOption
 func WithDLQTopic(topic string) ConsumeOption
 func WithDLQWriter(w DLQWriter) ConsumeOption
@@ -137,8 +140,6 @@ func (m *MultiTopicConsumer) Pause(topic string, partitions ...int)
 func (m *MultiTopicConsumer) Resume(topic string, partitions ...int)
 func (m *MultiTopicConsumer) Skip(topic string, partition int, offset int64) error
 func (m *MultiTopicConsumer) Status() map[string]ConsumerStatus
-func WithConsumerDial(dial func(ctx context.Context, network, address string) (net.Conn, error)) ConsumerOption
-func WithProducerDial(dial func(ctx context.Context, network, address string) (net.Conn, error)) ProducerOption
 func WithConsumerHooks(hooks ...any) ConsumerOption
 func WithProducerHooks(hooks ...any) ProducerOption
 func HTTPHandler(clients ...Client) http.Handler
@@ -268,8 +269,8 @@ func checkTerms(t *testing.T, p *checked, terms []term) *types.Package {
 	t.Helper()
 	var b strings.Builder
 	b.WriteString(`package kafkax
-import ("context"; "time"; "github.com/segmentio/kafka-go"; "github.com/bi-common/kafkax/kafkaxpb")
-var (_ context.Context; _ time.Time; _ kafka.Message; _ *kafkaxpb.ProducerConfig)
+import ("context"; "net"; "time"; "github.com/segmentio/kafka-go"; "github.com/bi-common/kafkax/kafkaxpb")
+var (_ context.Context; _ net.Conn; _ time.Time; _ kafka.Message; _ *kafkaxpb.ProducerConfig)
 `)
 	for i, term := range terms {
 		fmt.Fprintf(&b, "var %s %s\n", termName(i), term.text)

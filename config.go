@@ -3,6 +3,7 @@ package kafkax
 import (
 	"context"
 	"crypto/tls"
+	"net"
 	"slices"
 	"time"
 
@@ -83,6 +84,7 @@ type ConnectionConfig struct {
 
 	mechanism   sasl.Mechanism // injected by option; wins over SASL
 	tlsConfig   *tls.Config    // injected by option; wins over TLS
+	dial        dialFunc       // injected by option; nil: TCP
 	logger      kafka.Logger   // nil: progress is not logged
 	errorLogger kafka.Logger   // nil: slog.Default
 
@@ -90,6 +92,9 @@ type ConnectionConfig struct {
 	// written as a literal, and shared by all copies, as it never changes.
 	sources *sources
 }
+
+// dialFunc makes a connection, as net.Dialer's DialContext does.
+type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
 // ProducerConfig is the resolved configuration of a [Producer]. It comes from
 // [LoadProducerFromEnv] or [Producer.Config]; its fields may then be changed and
@@ -330,6 +335,9 @@ func (c *ConnectionConfig) takeInjected(from *ConnectionConfig) {
 	}
 	if from.tlsConfig != nil {
 		c.tlsConfig = from.tlsConfig
+	}
+	if from.dial != nil {
+		c.dial = from.dial
 	}
 	if from.logger != nil {
 		c.logger = from.logger

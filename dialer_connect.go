@@ -15,7 +15,7 @@ import (
 
 // connector makes connections, one by one: TCP, TLS, SASL, and a first answer.
 type connector struct {
-	dial      func(ctx context.Context, network, address string) (net.Conn, error)
+	dial      dialFunc
 	clientID  string
 	tls       *material[*tls.Config]    // nil: plaintext
 	mechanism *material[sasl.Mechanism] // nil: no SASL
@@ -33,13 +33,58 @@ func newConnector(cfg ConnectionConfig, log *loggers) (*connector, error) {
 	if err != nil {
 		return nil, err
 	}
+	dial := dialFunc(new(net.Dialer).DialContext)
+	if cfg.dial != nil {
+		dial = apart(cfg.dial)
+	}
 	return &connector{
-		dial:       new(net.Dialer).DialContext,
+		dial:       dial,
 		clientID:   cfg.ClientID,
 		tls:        config,
 		mechanism:  mechanism,
 		handshakes: make(chan struct{}, maxHandshakes),
 	}, nil
+}
+
+// apart is for a dial that is the caller's. What it returns does so when the
+// context ends, whatever the dial does; what that brings later is closed.
+func apart(dial dialFunc) dialFunc {
+	turns := make(chan struct{}, maxHandshakes) // for the same reason
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		select {
+		case turns <- struct{}{}:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%d earlier calls of the dial that was given by option have not returned: %w", cap(turns), ctx.Err())
+		}
+		var (
+			made    net.Conn
+			settled atomic.Bool // by whichever was first, the dial's return or the context's end
+		)
+		returned := callUser(func() error {
+			defer func() { <-turns }()
+			c, err := dial(ctx, network, address)
+			switch {
+			case err != nil:
+				return err
+			case isNil(c):
+				return errNoConnection
+			case !settled.CompareAndSwap(false, true):
+				return c.Close()
+			}
+			made = c
+			return nil
+		})
+		select {
+		case err := <-returned:
+			return made, err
+		case <-ctx.Done():
+			if settled.CompareAndSwap(false, true) {
+				return nil, ctx.Err()
+			}
+			err := <-returned
+			return made, err
+		}
+	}
 }
 
 // connection is one that may be used. raw is the socket under the TLS, if any:

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"net"
 	"runtime"
 	"strings"
@@ -316,4 +317,150 @@ func TestSecurity_TextOfABrokerIsOneShortLine(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestDialOfTheCallersMakesEveryConnection(t *testing.T) {
+	t.Parallel()
+	cluster := fakeCluster(t)
+	calls := make(chan string, 100)
+	cfg := ConnectionConfig{
+		Brokers: []string{"broker.nowhere.example:9092"},
+		dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			calls <- address
+			if address == "broker.nowhere.example:9092" { // a name that only the other end of the tunnel knows
+				address = cluster.ListenAddrs()[0]
+			}
+			return new(net.Dialer).DialContext(ctx, network, address)
+		},
+	}
+	eachPath(t, cfg, func(t *testing.T, err error) {
+		if err != nil {
+			t.Error(err)
+		}
+		if first := <-calls; first != "broker.nowhere.example:9092" && first != cluster.ListenAddrs()[0] {
+			t.Errorf("dialled %s", first)
+		}
+	})
+}
+
+func TestDialOfTheCallersThatMisbehavesIsAnError(t *testing.T) {
+	t.Parallel()
+	for _, bad := range misbehaviours {
+		t.Run(bad.name, func(t *testing.T) {
+			t.Parallel()
+			cfg := ConnectionConfig{Brokers: []string{"a:1"}, dial: func(context.Context, string, string) (net.Conn, error) { bad.do(); return nil, nil }}
+			eachPath(t, cfg, func(t *testing.T, err error) { wantUserCodeBlamed(t, err, stepConnect, bad.want) })
+		})
+	}
+	failures := map[string]struct {
+		conn net.Conn
+		err  error
+	}{
+		"nothing":        {nil, nil},
+		"a nil inside":   {(*tls.Conn)(nil), nil},
+		"its own error":  {nil, errors.New("the bastion says no")},
+		"a TLS refusal":  {nil, &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}},
+		"its end of all": {nil, io.EOF},
+	}
+	for name, f := range failures {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := ConnectionConfig{Brokers: []string{"a:1"}, dial: func(context.Context, string, string) (net.Conn, error) { return f.conn, f.err }}
+			eachPath(t, cfg, func(t *testing.T, err error) {
+				var connect *ConnectError
+				switch {
+				case !errors.As(err, &connect) || connect.Step != stepConnect || connect.Hint != "the dial that was given by option failed":
+					t.Errorf("got %#v", err)
+				case isRefused(err):
+					t.Errorf("no broker has refused: %v", err)
+				case f.err != nil && !errors.Is(err, f.err):
+					t.Errorf("got %v, want one that wraps %v", err, f.err)
+				}
+			})
+		})
+	}
+}
+
+// The dial ends with its context or the dialer, and a connection that comes
+// later is closed.
+func TestD13_DialThatBlocksHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	for _, path := range dialPaths {
+		for _, end := range []string{"context", "close", "dial_timeout"} {
+			t.Run(path.name+"/"+end, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					release := make(chan struct{})
+					late := make(chan net.Conn, 100)
+					d := newTestDialer(t, ConnectionConfig{
+						Brokers:     []string{"a:1"},
+						DialTimeout: time.Hour,
+						dial: func(context.Context, string, string) (net.Conn, error) {
+							<-release // deaf to its context
+							here, there := net.Pipe()
+							late <- there
+							return here, nil
+						},
+					}, nil)
+					ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
+					defer cancel()
+					result := make(chan error, 1)
+					go func() { result <- path.try(ctx, d) }()
+					synctest.Wait()
+					want := errDialTimeout
+					switch end {
+					case "context":
+						want = context.Canceled
+						cancel()
+					case "close":
+						want = ErrClosed
+						d.close()
+					}
+					if err := <-result; !errors.Is(err, want) {
+						t.Errorf("got %v, want %v", err, want)
+					}
+					close(release)
+					synctest.Wait()
+					if len(late) == 0 {
+						t.Fatal("the dial was not called")
+					}
+					for range len(late) {
+						c := <-late
+						if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+							t.Errorf("the late connection: %v, want it closed", err)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// A dial that never returns holds a goroutine, so their number is bounded.
+func TestSecurity_DialsThatNeverReturnAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var calls atomic.Int32
+		d := newTestDialer(t, ConnectionConfig{
+			Brokers:     []string{"a:1"},
+			DialTimeout: 10 * time.Second,
+			dial: func(context.Context, string, string) (net.Conn, error) {
+				calls.Add(1)
+				<-release
+				return nil, errors.New("late")
+			},
+		}, nil)
+		var last error
+		for range 2 * maxHandshakes {
+			_, last = d.dial(t.Context(), "tcp", "a:1")
+		}
+		if n := calls.Load(); n != maxHandshakes {
+			t.Errorf("%d calls, want %d", n, maxHandshakes)
+		}
+		if last == nil || !strings.Contains(last.Error(), "have not returned") {
+			t.Errorf("got %v", last)
+		}
+		close(release)
+	})
 }

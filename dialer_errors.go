@@ -34,6 +34,7 @@ type configured struct {
 	authorities, own, serverName bool // CAs, a client certificate, the broker's name
 	sasl, saslInjected           bool
 	passwordKey                  string
+	dialInjected                 bool
 }
 
 func newConfigured(cfg ConnectionConfig) configured {
@@ -44,6 +45,8 @@ func newConfigured(cfg ConnectionConfig) configured {
 		serverName:  cfg.TLS.ServerName != "",
 		sasl:        cfg.SASL.Mechanism != SASLNone,
 		passwordKey: keyPassword,
+
+		dialInjected: cfg.dial != nil,
 	}
 	if cfg.SASL.PasswordFile != "" {
 		c.passwordKey = keyPasswordFile
@@ -77,6 +80,8 @@ func (c configured) diagnose(broker, step string, err error) *ConnectError {
 	switch {
 	case errors.As(err, &panicked), errors.Is(err, errGoexit):
 		e.Hint = "code that was given by option (" + c.injected(step) + ") failed"
+	case step == stepConnect && c.dialInjected:
+		e.Hint = c.dialFailed(err)
 	case errors.As(err, &verification):
 		e.Hint, e.refused = c.certificate(verification.Err), true
 	case errors.As(err, &plaintext), errors.Is(err, io.EOF) && step == stepTLS:
@@ -108,9 +113,20 @@ func (c configured) diagnose(broker, step string, err error) *ConnectError {
 	return e
 }
 
+// dialFailed is for a dial that is the caller's, whose errors are its own.
+func (c configured) dialFailed(err error) string {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return c.timeout(stepConnect, errors.Is(err, errDialTimeout))
+	}
+	return "the dial that was given by option failed"
+}
+
 // injected names the code of the caller's that runs at a step.
 func (c configured) injected(step string) string {
-	if step == stepTLS {
+	switch step {
+	case stepConnect:
+		return "the dial"
+	case stepTLS:
 		return "a callback of the TLS configuration"
 	}
 	return "the SASL mechanism"
@@ -140,6 +156,8 @@ func (c configured) timeout(step string, ours bool) string {
 	switch {
 	case step == stepTurn:
 		return "earlier handshakes have not returned: does a callback of the TLS configuration or the SASL mechanism block?"
+	case step == stepConnect && c.dialInjected:
+		return "the dial that was given by option has not returned in time"
 	case step == stepTLS && c.tlsInjected:
 		return hint + "; this port may not speak TLS, or a callback of the TLS configuration blocks"
 	case step == stepTLS:

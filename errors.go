@@ -102,6 +102,9 @@ var (
 	// errNotWritten is of a batch that was given up and is not stored.
 	errNotWritten = errors.New("not written")
 
+	// errNoConnection is of a dial of the caller's that said nothing went wrong.
+	errNoConnection = errors.New("the dial returned neither a connection nor an error")
+
 	// errGoexit is of code of the caller's that ended its goroutine.
 	errGoexit = errors.New("runtime.Goexit was called")
 

@@ -52,7 +52,7 @@ func ResolveLoop(loop string, base ConsumerConfig, opts ...ConsumeOption) (cfg C
 // Injected names what only code could give.
 func (c *ConnectionConfig) Injected() (has []string) {
 	for name, given := range map[string]bool{
-		"sasl": c.mechanism != nil, "tls": c.tlsConfig != nil,
+		"sasl": c.mechanism != nil, "tls": c.tlsConfig != nil, "dial": c.dial != nil,
 		"logger": c.logger != nil, "error_logger": c.errorLogger != nil,
 	} {
 		if given {

@@ -1,6 +1,7 @@
 package kafkax
 
 import (
+	"reflect"
 	"runtime/debug"
 	"time"
 )
@@ -23,6 +24,19 @@ func callUser(f func() error) <-chan error {
 		err = f()
 	}()
 	return result
+}
+
+// isNil also finds a nil that is inside an interface, such as a *log.Logger or a
+// function: calling one would panic, later and elsewhere.
+func isNil(given any) bool {
+	v := reflect.ValueOf(given)
+	switch v.Kind() {
+	case reflect.Invalid:
+		return true
+	case reflect.Pointer, reflect.Func, reflect.Map, reflect.Slice, reflect.Chan:
+		return v.IsNil()
+	}
+	return false
 }
 
 // within waits until there is something to receive, or the channel is closed; ok

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"reflect"
 	"strconv"
 	"strings"
 	"sync"
@@ -59,10 +58,10 @@ func newLoggers(info, err kafka.Logger) *loggers {
 }
 
 func (l *loggers) set(info, err kafka.Logger) {
-	if isNilLogger(info) {
+	if isNil(info) {
 		info = noLogger{}
 	}
-	if isNilLogger(err) {
+	if isNil(err) {
 		_, err = NewSlogLoggers(nil)
 	}
 	l.info.Store(&info)
@@ -73,16 +72,6 @@ func (l *loggers) set(info, err kafka.Logger) {
 type noLogger struct{}
 
 func (noLogger) Printf(string, ...any) {}
-
-// isNilLogger also finds a nil *log.Logger or LoggerFunc: calling one would
-// panic whenever something is logged.
-func isNilLogger(l kafka.Logger) bool {
-	if l == nil {
-		return true
-	}
-	v := reflect.ValueOf(l)
-	return (v.Kind() == reflect.Pointer || v.Kind() == reflect.Func) && v.IsNil()
-}
 
 // progress, warn and fail write a line: a constant message and what differs
 // from line to line as attributes. The first goes to the logger of progress, the

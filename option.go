@@ -3,7 +3,6 @@ package kafkax
 import (
 	"fmt"
 	"io"
-	"reflect"
 	"strings"
 )
 
@@ -105,16 +104,9 @@ func (d *draft) startOption(keys []configKey, from *sources, option, load string
 // accept says whether an injected value is there, and notes it; a nil, also
 // one inside an interface, becomes a problem.
 func (d *draft) accept(key, option string, value any) bool {
-	v := reflect.ValueOf(value)
-	switch v.Kind() {
-	case reflect.Invalid:
+	if isNil(value) {
 		d.rejectNil(key, option)
 		return false
-	case reflect.Pointer, reflect.Func, reflect.Map, reflect.Slice, reflect.Chan:
-		if v.IsNil() {
-			d.rejectNil(key, option)
-			return false
-		}
 	}
 	d.inject(key, fmt.Sprintf("%T", value), "option "+option)
 	return true

@@ -1,8 +1,10 @@
 package kafkax
 
 import (
+	"context"
 	"crypto/tls"
 	"io"
+	"net"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -604,6 +606,24 @@ func WithConsumerTLSConfig(cfg *tls.Config) ConsumerOption {
 	return func(d *consumerDraft) {
 		if d.accept("tls", "WithConsumerTLSConfig", cfg) {
 			d.cfg.tlsConfig = cfg.Clone()
+		}
+	}
+}
+
+// WithConsumerDial sets what makes a connection to a broker, in place of a TCP dial:
+// for a proxy, a tunnel, or a network in memory. It gets the address as
+// brokers or the cluster name it, which this process need not be able to
+// resolve; TLS and SASL run over what it returns, so that must honor deadlines
+// and Close as a net.Conn does. It is called from several goroutines at once,
+// and its context ends with dial_timeout and with a stop; what it does after
+// that holds nobody up. It makes the connections of the dead letter
+// producer too.
+//
+// Default: net.Dialer. Nil is an error matching [ErrInvalidConfig]. Code only.
+func WithConsumerDial(dial func(ctx context.Context, network, address string) (net.Conn, error)) ConsumerOption {
+	return func(d *consumerDraft) {
+		if d.accept("dial", "WithConsumerDial", dial) {
+			d.cfg.dial = dial
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"net"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -117,8 +118,8 @@ func TestFourSpellings(t *testing.T) {
 
 	// Options that take what has no spelling outside of code.
 	codeOnly := map[string][]string{
-		"Producer": {"Config", "ConfigFile", "ConfigReader", "ConfigSection", "EnvPrefix", "NoEnv", "SASL", "TLSConfig", "Logger", "ErrorLogger", "Completion", "Writer"},
-		"Consumer": {"Config", "ConfigFile", "ConfigReader", "ConfigSection", "EnvPrefix", "NoEnv", "SASL", "TLSConfig", "Logger", "ErrorLogger", "GroupConfig"},
+		"Producer": {"Config", "ConfigFile", "ConfigReader", "ConfigSection", "EnvPrefix", "NoEnv", "SASL", "TLSConfig", "Dial", "Logger", "ErrorLogger", "Completion", "Writer"},
+		"Consumer": {"Config", "ConfigFile", "ConfigReader", "ConfigSection", "EnvPrefix", "NoEnv", "SASL", "TLSConfig", "Dial", "Logger", "ErrorLogger", "GroupConfig"},
 	}
 	for side, keys := range map[string][]string{"Producer": kafkax.ProducerKeys(), "Consumer": kafkax.ConsumerKeys()} {
 		config := map[string]any{"Producer": kafkax.ProducerConfig{}, "Consumer": kafkax.ConsumerConfig{}}[side]
@@ -296,6 +297,7 @@ func TestC1_NilIsNoPanic(t *testing.T) {
 		"sasl":          kafkax.WithProducerSASL(nil),
 		"sasl typed":    kafkax.WithProducerSASL((*mechanism)(nil)),
 		"tls":           kafkax.WithProducerTLSConfig(nil),
+		"dial":          kafkax.WithProducerDial(nil),
 		"logger":        kafkax.WithProducerLogger(nil),
 		"logger typed":  kafkax.WithProducerLogger((*logger)(nil)),
 		"error_logger":  kafkax.WithProducerErrorLogger(kafka.LoggerFunc(nil)),
@@ -313,6 +315,7 @@ func TestC1_NilIsNoPanic(t *testing.T) {
 		"sasl":         kafkax.WithConsumerSASL(nil),
 		"sasl typed":   kafkax.WithConsumerSASL((*mechanism)(nil)),
 		"tls":          kafkax.WithConsumerTLSConfig(nil),
+		"dial":         kafkax.WithConsumerDial(nil),
 		"logger":       kafkax.WithConsumerLogger(nil),
 		"error_logger": kafkax.WithConsumerErrorLogger(kafka.LoggerFunc(nil)),
 		"group":        kafkax.WithConsumerGroupConfig(nil),
@@ -349,16 +352,17 @@ func checkNil(t *testing.T, err error, name string) {
 func TestInjection(t *testing.T) {
 	t.Parallel()
 
-	want := []string{"error_logger", "logger", "sasl", "tls"}
+	want := []string{"dial", "error_logger", "logger", "sasl", "tls"}
+	dial := new(net.Dialer).DialContext
 	// Keys that would be wrong by themselves count for nothing beside it.
 	env := environ("KAFKAX_SASL_USERNAME=alice", "KAFKAX_TLS_CA_FILE=/ca")
 
 	p := kafkax.ResolveProducer(env,
-		kafkax.WithProducerSASL(plain.Mechanism{}), kafkax.WithProducerTLSConfig(new(tls.Config)),
+		kafkax.WithProducerSASL(plain.Mechanism{}), kafkax.WithProducerTLSConfig(new(tls.Config)), kafkax.WithProducerDial(dial),
 		kafkax.WithProducerLogger(new(logger)), kafkax.WithProducerErrorLogger(new(logger)),
 		kafkax.WithProducerCompletion(func([]kafka.Message, error) {}), kafkax.WithProducerWriter(func(*kafka.Writer) {}))
 	c := kafkax.ResolveConsumer(env,
-		kafkax.WithConsumerSASL(plain.Mechanism{}), kafkax.WithConsumerTLSConfig(new(tls.Config)),
+		kafkax.WithConsumerSASL(plain.Mechanism{}), kafkax.WithConsumerTLSConfig(new(tls.Config)), kafkax.WithConsumerDial(dial),
 		kafkax.WithConsumerLogger(new(logger)), kafkax.WithConsumerErrorLogger(new(logger)),
 		kafkax.WithConsumerGroupConfig(func(*kafka.ConsumerGroupConfig) {}))
 

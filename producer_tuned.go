@@ -70,10 +70,10 @@ func wrongAnswer(req kafka.Request, res kafka.Response) error {
 // may do.
 func tunedLoggers(w *kafka.Writer) *loggers {
 	info, err := w.Logger, w.ErrorLogger
-	if isNilLogger(info) {
+	if isNil(info) {
 		info = noLogger{}
 	}
-	if isNilLogger(err) {
+	if isNil(err) {
 		err = info // as kafka-go does
 	}
 	return newLoggers(info, err)

@@ -88,7 +88,7 @@ func bill(context.Context, Order) error { return nil }
 func inFunction(name, statements string) string {
 	var imports strings.Builder
 	for name, path := range map[string]string{
-		"errors": "errors", "json": "encoding/json", "log": "log", "slog": "log/slog", "tls": "crypto/tls", "time": "time",
+		"errors": "errors", "json": "encoding/json", "log": "log", "slog": "log/slog", "net": "net", "tls": "crypto/tls", "time": "time",
 		"plain": "github.com/segmentio/kafka-go/sasl/plain",
 	} {
 		if regexp.MustCompile(`\b` + name + `\.[A-Z]`).MatchString(statements) {
