@@ -12,6 +12,7 @@ import (
 
 	"github.com/bi-common/kafkax/internal/budget"
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/offsetcommit"
 )
 
 // assignment is what this member may read and commit until the next rebalance.
@@ -313,41 +314,46 @@ func (a *assignment) send(offsets map[string]map[int]int64) error {
 }
 
 // sendOffsets commits as a member of this generation; the broker refuses
-// offsets from any other.
+// offsets from any other. It goes over a connection of its own, not the
+// generation's, on which one request that is not answered holds up heartbeats.
 func (a *assignment) sendOffsets(offsets map[string]map[int]int64) error {
-	err := a.gen.CommitOffsets(offsets)
-	_, answered := kafkaCode(err)
-	switch {
-	case err == nil:
-		return nil
-	case isRefused(err) && a.secondTry(err):
-		// Over another connection it may be allowed.
-	case answered && !errors.Is(err, kafka.NotCoordinatorForGroup):
-		return err
-	}
-	// The generation's connection is gone, is refused, or leads to a broker that
-	// is no longer the coordinator. Whoever is now knows the generation too.
-	ctx, cancel := context.WithTimeout(a.abandoned, coordinatorTimeout)
-	defer cancel()
-	req := &kafka.OffsetCommitRequest{
-		GroupID:      a.gen.GroupID,
-		GenerationID: int(a.gen.ID),
-		MemberID:     a.gen.MemberID,
-		Topics:       map[string][]kafka.OffsetCommit{},
+	req := &offsetcommit.Request{
+		GroupID:         a.gen.GroupID,
+		GenerationID:    a.gen.ID,
+		MemberID:        a.gen.MemberID,
+		RetentionTimeMs: -1, // the broker's
 	}
 	for topic, partitions := range offsets {
+		entry := offsetcommit.RequestTopic{Name: topic}
 		for id, offset := range partitions {
-			req.Topics[topic] = append(req.Topics[topic], kafka.OffsetCommit{Partition: id, Offset: offset})
+			entry.Partitions = append(entry.Partitions, offsetcommit.RequestPartition{
+				PartitionIndex:  int32(id),
+				CommittedOffset: offset,
+				// Unknown. Another member may compare it with the log's, and
+				// kafka.Client's zero would then be a log cut short.
+				CommittedLeaderEpoch: -1,
+			})
 		}
+		req.Topics = append(req.Topics, entry)
 	}
-	res, retryErr := a.client.OffsetCommit(ctx, req)
-	if retryErr != nil {
-		return errors.Join(err, retryErr)
+	err := a.exchangeOffsets(req)
+	if isRefused(err) && a.secondTry(err) {
+		return a.exchangeOffsets(req)
 	}
-	for _, partitions := range res.Topics {
-		for _, p := range partitions {
-			if p.Error != nil {
-				return p.Error
+	return err
+}
+
+func (a *assignment) exchangeOffsets(req *offsetcommit.Request) error {
+	ctx, cancel := context.WithTimeout(a.abandoned, coordinatorTimeout)
+	defer cancel()
+	res, err := a.client.Transport.RoundTrip(ctx, a.client.Addr, req)
+	if err != nil {
+		return err
+	}
+	for _, topic := range res.(*offsetcommit.Response).Topics {
+		for _, p := range topic.Partitions {
+			if p.ErrorCode != 0 {
+				return kafka.Error(p.ErrorCode)
 			}
 		}
 	}

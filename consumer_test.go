@@ -871,3 +871,23 @@ func TestRunWithGracefulShutdownThatWasAskedFor(t *testing.T) {
 		})
 	}
 }
+
+// A member of another client that begins at what was committed compares its
+// leader epoch with the log's.
+func TestCommitsNameNoLeaderEpoch(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, 1)
+	b.produce(t, numbered(1, 3)...)
+	c := b.consumer(t, "g")
+	j := newJournal()
+	stop := run(t, func(ctx context.Context) error {
+		return c.Consume(ctx, func(_ context.Context, m kafka.Message) error { j.add(m); return nil })
+	})
+	eventually(t, "all handled", func() bool { return j.len() == 3 })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.GroupInfo("g").Commits[b.topic][0]; got.Offset != 3 || got.LeaderEpoch != -1 {
+		t.Errorf("committed %+v, want offset 3 and epoch -1", got)
+	}
+}
