@@ -641,6 +641,30 @@ func TestC1_Files(t *testing.T) {
 	}
 }
 
+// Who may write the configuration decides whom the password goes to.
+func TestSecurity_ConfigFileOpenToOthersIsWarnedOf(t *testing.T) {
+	t.Parallel()
+
+	for mode, want := range map[os.FileMode]string{0o600: "", 0o644: "", 0o444: "", 0o666: "(mode 0666)", 0o620: "(mode 0620)"} {
+		file := writeFile(t, "client_id: x\n")
+		if err := os.Chmod(file, mode); err != nil {
+			t.Fatal(err)
+		}
+		for source, warnings := range map[string][]string{
+			"env KAFKAX_CONFIG_FILE":        kafkax.ResolveConsumer(environ("KAFKAX_CONFIG_FILE=" + file)).Warnings,
+			"option WithProducerConfigFile": kafkax.ResolveProducer(minimal, kafkax.WithProducerConfigFile(file)).Warnings,
+		} {
+			if want == "" && len(warnings) == 0 {
+				continue
+			}
+			if len(warnings) != 1 || want == "" || !strings.Contains(warnings[0], want) ||
+				!strings.Contains(warnings[0], "the configuration file") || !strings.Contains(warnings[0], source) || !strings.Contains(warnings[0], file) {
+				t.Errorf("%04o, %s: got %q, want one warning with %q", mode, source, warnings, want)
+			}
+		}
+	}
+}
+
 // producerOnly drops the error for a consumer's value: a producer does not
 // judge it.
 func producerOnly(content string, err error) error {

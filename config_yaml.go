@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"os"
 	"regexp"
@@ -17,8 +18,7 @@ import (
 )
 
 const (
-	// These name, in errors, what the keys are read from.
-	configFileKey    = "config_file"
+	// These name, in errors, what the keys are read from, as configFileKey does.
 	configReaderKey  = "config_reader"
 	configSectionKey = "config_section"
 
@@ -33,7 +33,7 @@ type document struct {
 }
 
 // layer is the settings of the document or of one section of it.
-func (d document) layer(section setting) (layer, []error) {
+func (d document) layer(section setting, warn func(warning)) (layer, []error) {
 	switch {
 	case d.source == "" && section.source != "":
 		return nil, []error{&ConfigError{
@@ -45,7 +45,7 @@ func (d document) layer(section setting) (layer, []error) {
 	case section.source != "" && strings.TrimSpace(section.text) == "":
 		return nil, []error{&ConfigError{Key: configSectionKey, Source: section.source, Rule: "must be the path of a section, such as services.kafka"}}
 	case d.read == nil:
-		return readConfigFile(d.setting, section.text)
+		return readConfigFile(d.setting, section.text, warn)
 	}
 	data, err := d.read()
 	problem := ConfigError{Key: configReaderKey, Source: d.source}
@@ -77,7 +77,7 @@ func readOnce(r io.Reader) func() ([]byte, error) {
 const configFileTimeout = 10 * time.Second
 
 // readConfigFile reads the user's file, whose name file holds.
-func readConfigFile(file setting, section string) (layer, []error) {
+func readConfigFile(file setting, section string, warn func(warning)) (layer, []error) {
 	shown := configKey{path: true}.mask(file.text)
 	if rule := pathRule(file.text); rule != "" {
 		return nil, []error{&ConfigError{Key: configFileKey, Source: file.source, Value: shown, Rule: rule}}
@@ -92,6 +92,13 @@ func readConfigFile(file setting, section string) (layer, []error) {
 			problem.Source, problem.Value = file.source, shown
 		}
 		return nil, []error{read.err}
+	}
+	if risk := read.risks[configFileKey]; risk != "" {
+		warn(warning{
+			msg:   "others may write the configuration file, and so say whom this client trusts",
+			attrs: logAttrs{slog.String("source", file.source), slog.String("path", shown), slog.String("risk", risk)},
+			about: configFileKey + " " + file.text,
+		})
 	}
 	return readYAML(read.contents[configFileKey], file.text, section)
 }
