@@ -208,6 +208,15 @@ func TestLayers(t *testing.T) {
 			"client_id", "other", "kafkax.yaml:1",
 		},
 		{"an empty variable is not set", []string{withFile, "KAFKAX_CONSUMER_MIN_BYTES="}, nil, "consumer.min_bytes", "7", "kafkax.yaml:5"},
+		{"a blank variable is not set", []string{withFile, "KAFKAX_CONSUMER_CLIENT_ID= \r\n"}, nil, "client_id", "file-side", "kafkax.yaml:3"},
+		{"a blank variable for the file is not set", []string{"KAFKAX_CONFIG_FILE=\n"}, nil, "client_id", "kafkax", "default"},
+		{"a line's end behind the file's path", []string{withFile + "\r\n"}, nil, "consumer.min_bytes", "7", "kafkax.yaml:5"},
+		{
+			"and in an option",
+			nil,
+			[]kafkax.ConsumerOption{kafkax.WithConsumerConfigFile(" " + file + "\n")},
+			"consumer.min_bytes", "7", "kafkax.yaml:5",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -452,7 +461,6 @@ func TestC1_Rules(t *testing.T) {
 		{"producer idempotent without all", "producer.idempotent=true;producer.required_acks=one", "producer.idempotent", "needs all from producer.required_acks, which is one"},
 		{"producer delivery below write", "producer.delivery_timeout=5s", "producer.delivery_timeout", "must not be below producer.write_timeout, which is 10s (default)"},
 		{"producer compression", "producer.compression=brotli", "producer.compression", "must be one of none, gzip, snappy, lz4, zstd"},
-		{"producer compression empty is not none", "producer.compression= ", "producer.compression", "must be one of"},
 		{"producer balancer", "producer.balancer=sticky", "producer.balancer", "must be one of murmur2, crc32, hash, round_robin, least_bytes"},
 		{"producer async", "producer.async=maybe", "producer.async", "true or false"},
 		{"producer write timeout", "producer.write_timeout=1us", "producer.write_timeout", "at least 1ms"},
@@ -502,6 +510,7 @@ func TestC1_Rules(t *testing.T) {
 		{"consumer ordering", "consumer.ordering=total", "consumer.ordering", "must be one of partition, key, unordered"},
 		{"consumer handler timeout negative", "consumer.handler_timeout=-1s", "consumer.handler_timeout", "at least 1ns, or 0"},
 	}
+	checkRule(t, kafkax.ResolveProducer(minimal, kafkax.WithProducerCompression("")).Err, "producer.compression", "must be one of") // empty is not none
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

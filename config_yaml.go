@@ -78,6 +78,7 @@ const configFileTimeout = 10 * time.Second
 
 // readConfigFile reads the user's file, whose name file holds.
 func readConfigFile(file setting, section string, warn func(warning)) (layer, []error) {
+	file.text = strings.TrimSpace(file.text) // as every path
 	shown := configKey{path: true}.mask(file.text)
 	if rule := pathRule(file.text); rule != "" {
 		return nil, []error{&ConfigError{Key: configFileKey, Source: file.source, Value: shown, Rule: rule}}

@@ -103,6 +103,7 @@ func TestC1_MissingNamesWhatWasMeant(t *testing.T) {
 		{"KAFKAX_GROUP_ID=" + secret, "consumer.group_id", "; the variable KAFKAX_GROUP_ID is set, but is unknown: KAFKAX_CONSUMER_GROUP_ID was probably meant"},
 		{"KAFKAX_CONSUMER_GROUP=" + secret, "consumer.group_id", "; the variable KAFKAX_CONSUMER_GROUP is set, but is unknown: KAFKAX_CONSUMER_GROUP_ID was"},
 		{"KAFKAX_CONSUMER_GROUP_ID=", "consumer.group_id", "; the variable KAFKAX_CONSUMER_GROUP_ID is set, but is empty"},
+		{"KAFKAX_CONSUMER_GROUP_ID= \t\r\n", "consumer.group_id", "; the variable KAFKAX_CONSUMER_GROUP_ID is set, but is empty"},
 		{"KAFKA_GROUP_ID=" + secret, "consumer.group_id", "; the variable KAFKA_GROUP_ID is set, but is not read: KAFKAX_CONSUMER_GROUP_ID was"},
 		{"KAFKAX_TOPIC=" + secret, "consumer.topic", "; the variable KAFKAX_TOPIC is set, but is unknown: KAFKAX_CONSUMER_TOPIC was"},
 		{"KAFKAX_BROKER=" + secret, "brokers", "; the variable KAFKAX_BROKER is set, but is unknown: KAFKAX_BROKERS was"},
