@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -76,6 +77,13 @@ func looksLikePath(s string) bool {
 	starts := []string{"/", "./", "../", "~/"}
 	return strings.Count(s, "/") > 1 && slices.ContainsFunc(starts, func(start string) bool { return strings.HasPrefix(s, start) })
 }
+
+// credentials is how text begins or goes on that has them and was put into a key
+// of something else: a key in PEM, the JAAS configuration of Java's clients, the
+// query of a URL.
+var credentials = regexp.MustCompile(`(?i)-----BEGIN|(passw(or)?d|secret|token) *=`)
+
+func holdsCredentials(s string) bool { return credentials.MatchString(s) }
 
 // topicRule is the brokers' own rule for names. Empty means none.
 func topicRule(s string) string {

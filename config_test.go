@@ -783,6 +783,16 @@ func TestC3_PrintedConfigs(t *testing.T) {
 		})
 	}
 
+	literal := kafkax.ConnectionConfig{
+		Brokers: []string{"kafka://alice:" + secret, "x@kafka:9092"}, ClientID: "-----BEGIN PRIVATE KEY-----" + secret,
+		SASL: kafkax.SASLConfig{Username: `password="` + secret + `"`},
+	}
+	for verb, printed := range printings(t, literal) {
+		if strings.Contains(printed, secret) || !strings.Contains(printed, "@kafka:9092") {
+			t.Errorf("%s shows what stands in other places, or nothing: %s", verb, printed)
+		}
+	}
+
 	// Masking must not hide the rest, nor print an embedded part alone.
 	for key, config := range map[string]any{"producer.batch_size": p.Config, "consumer.session_timeout": c.Config} {
 		for verb, printed := range printings(t, config) {
@@ -834,6 +844,13 @@ func TestC3_Errors(t *testing.T) {
 		{"both passwords", []string{"KAFKAX_SASL_PASSWORD=" + secret, "KAFKAX_SASL_PASSWORD_FILE=f"}, ""},
 		{"mistyped variable", []string{"KAFKAX_SASL_PASSWROD=" + secret, "KAFKAX_CONSUMER_CONCURRENCY=0"}, ""},
 		{"broker as a URL", []string{"KAFKAX_BROKERS=kafka://alice:" + secret + "@kafka:9092"}, ""},
+		{"broker with a comma in its credentials", []string{"KAFKAX_BROKERS=kafka://alice:" + secret + ",x@kafka:9092"}, ""},
+		{"broker with a query", []string{"KAFKAX_BROKERS=kafka:9092?sasl.password=" + secret}, ""},
+		{"PEM for a name", []string{"KAFKAX_TLS_ENABLED=true", "KAFKAX_TLS_SERVER_NAME=-----BEGIN PRIVATE KEY-----\n" + secret}, ""},
+		{"PEM in one line", []string{"KAFKAX_TLS_ENABLED=-----BEGIN PRIVATE KEY----- " + secret}, ""},
+		{"JAAS for the mechanism", []string{`KAFKAX_SASL_MECHANISM=PlainLoginModule required username="a" password="` + secret + `";`}, ""},
+		{"JAAS for the user", []string{"KAFKAX_SASL_MECHANISM=PLAIN", `KAFKAX_SASL_USERNAME=username="a" Password = "` + secret + `";`}, ""},
+		{"an assignment for a key", nil, "sasl:\n  password=" + secret + ":\n"},
 		{"broker with credentials", []string{"KAFKAX_BROKERS=alice:" + secret + "@kafka:9092"}, ""},
 		{"mistyped key", nil, "sasl:\n  passwrod: " + secret + "\n"},
 		{"password as a section", nil, "sasl: " + secret + "\n"},
