@@ -123,10 +123,19 @@ func readYAML(data []byte, name, section string) (layer, []error) {
 
 	root := doc.Content[0]
 	if section != "" {
-		if root = sectionOf(root, strings.Split(section, ".")); root == nil {
-			return nil, []error{&ConfigError{
-				Key: configSectionKey, Source: y.name, Value: configKey{}.mask(section), Rule: "there is no such section",
-			}}
+		found := sectionsOf(root, strings.Split(section, "."))
+		slices.SortFunc(found, func(a, b *yaml.Node) int { return a.Line - b.Line })
+		problem := ConfigError{Key: configSectionKey, Source: y.name, Value: configKey{}.mask(section)}
+		switch len(found) {
+		case 0:
+			problem.Rule = "there is no such section"
+			return nil, []error{&problem}
+		case 1:
+			root = found[0]
+		default:
+			problem.Source = y.at(found[1].Line)
+			problem.Rule = "is given twice, first at " + y.at(found[0].Line)
+			return nil, []error{&problem}
 		}
 	}
 	y.value("", root)
@@ -140,23 +149,21 @@ func readYAML(data []byte, name, section string) (layer, []error) {
 	return y.settings, y.problems
 }
 
-// sectionOf goes down a path. A key of the file may itself have dots.
-func sectionOf(n *yaml.Node, path []string) *yaml.Node {
+// sectionsOf goes down a path. A key of the file may itself have dots, so several
+// may fit, as may one that is given twice.
+func sectionsOf(n *yaml.Node, path []string) (found []*yaml.Node) {
 	if len(path) == 0 {
-		return n
+		return []*yaml.Node{n}
 	}
 	for taken := len(path); taken > 0; taken-- {
 		name := strings.Join(path[:taken], ".")
 		for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
-			if n.Content[i].Value != name {
-				continue
-			}
-			if found := sectionOf(n.Content[i+1], path[taken:]); found != nil {
-				return found
+			if n.Content[i].Value == name {
+				found = append(found, sectionsOf(n.Content[i+1], path[taken:])...)
 			}
 		}
 	}
-	return nil
+	return found
 }
 
 type yamlReader struct {
@@ -248,12 +255,18 @@ func (y *yamlReader) set(path string, line int, values ...*yaml.Node) {
 			y.fail(path, v.Line, "must be a list of plain values")
 			return
 		}
+		// What such a tag stands for is up to another program. The text behind it is
+		// not the value.
+		if tag := v.ShortTag(); v.Style&yaml.TaggedStyle != 0 && (!strings.HasPrefix(tag, "!!") || tag == "!!binary") {
+			y.fail(path, v.Line, "must be a plain value: tags, such as !env, are not read")
+			return
+		}
 		texts[i] = v.Value
 	}
 
 	source := sourceDefault
 	if y.name != "" {
-		source = fmt.Sprintf("%s:%d", y.name, line)
+		source = y.at(line)
 	}
 	if first, ok := y.settings[path]; ok {
 		y.fail(path, line, "is given twice, first at "+first.source)
@@ -262,6 +275,8 @@ func (y *yamlReader) set(path string, line int, values ...*yaml.Node) {
 	y.settings[path] = setting{text: strings.Join(texts, ","), source: source}
 }
 
+func (y *yamlReader) at(line int) string { return fmt.Sprintf("%s:%d", y.name, line) }
+
 // fail never shows a value: it may be a password in the wrong place.
 func (y *yamlReader) fail(path string, line int, rule string) {
 	if path == "" {
@@ -269,7 +284,7 @@ func (y *yamlReader) fail(path string, line int, rule string) {
 	}
 	y.problems = append(y.problems, &ConfigError{
 		Key:    configKey{}.mask(path),
-		Source: fmt.Sprintf("%s:%d", y.name, line),
+		Source: y.at(line),
 		Rule:   rule,
 	})
 }

@@ -111,6 +111,10 @@ empty:
 word: x
 list: [a]
 twice: {client_id: a, client_id: b}
+double: {client_id: a}
+double: {client_id: b}
+either: {or: {client_id: a}}
+either.or: {client_id: b}
 `
 	file := writeFile(t, content)
 	for name, opts := range map[string][]kafkax.ConsumerOption{
@@ -135,6 +139,8 @@ twice: {client_id: a, client_id: b}
 		{section: "", key: "config_section", rule: "must be the path of a section"},
 		{section: "word", key: "config_file", rule: "must be a section"},
 		{section: "list", key: "config_file", rule: "must be a section"},
+		{section: "double", key: "config_section", rule: "is given twice, first at "},
+		{section: "either.or", key: "config_section", rule: "is given twice, first at " + file + ":19"},
 		{section: "twice", key: "client_id", rule: "is given twice"},
 	}
 	for _, tt := range tests {
