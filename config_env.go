@@ -110,7 +110,10 @@ func (env *environment) unknown(name string, meant suggestion) warning {
 	for i, key := range meant.keys {
 		keys[i] = env.name(key)
 	}
-	attrs := logAttrs{slog.String("variable", cutText(name, maxShown)), slog.String("nearest", strings.Join(keys, ","))}
+	attrs := logAttrs{slog.String("variable", cutText(name, maxShown))}
+	if len(keys) > 0 {
+		attrs = append(attrs, slog.String("nearest", strings.Join(keys, ",")))
+	}
 	if meant.kafka != "" {
 		attrs = append(attrs, slog.String("kafka", meant.kafka))
 	}

@@ -88,6 +88,10 @@ func TestC2_UnknownVariable(t *testing.T) {
 			}
 		})
 	}
+	w := kafkax.ResolveProducer(environ("KAFKAX_ENABLE_AUTO_COMMIT=" + secret)).Warnings
+	if len(w) != 1 || !strings.HasSuffix(w[0], " variable=KAFKAX_ENABLE_AUTO_COMMIT kafka=enable.auto.commit") {
+		t.Errorf("got %q, want no key where there is none", w)
+	}
 	for _, variable := range []string{"KAFKA_BROKERS=x", "kafkax_brokers=x", "KAFKAXX_BROKERS=x", "KAFKAX=x", "=C:=x", ""} {
 		if r := kafkax.ResolveProducer(environ(variable)); len(r.Warnings) > 0 || r.Err != nil {
 			t.Errorf("%q: %v, %v", variable, r.Warnings, r.Err)
