@@ -80,10 +80,10 @@ type ConnectionConfig struct {
 	// TLS is the encryption. Default none.
 	TLS TLSConfig
 
-	mechanism   sasl.Mechanism // injected by option; wins over SASL
-	tlsConfig   *tls.Config    // injected by option; wins over TLS
-	logger      kafka.Logger   // nil: progress is not logged
-	errorLogger kafka.Logger   // nil: slog.Default
+	mechanism   sasl.Mechanism     // injected by option; wins over SASL
+	tlsConfig   func() *tls.Config // injected by option; wins over TLS; hidden, as it may hold a key
+	logger      kafka.Logger       // nil: progress is not logged
+	errorLogger kafka.Logger       // nil: slog.Default
 
 	// origin says where each value came from. It is nil in a config that was
 	// written as a literal, and shared by all copies, as it never changes.

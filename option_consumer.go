@@ -597,7 +597,7 @@ func WithConsumerSASL(mechanism sasl.Mechanism) ConsumerOption {
 func WithConsumerTLSConfig(cfg *tls.Config) ConsumerOption {
 	return func(d *consumerDraft) {
 		if d.accept("tls", "WithConsumerTLSConfig", cfg) {
-			d.cfg.tlsConfig = cfg.Clone()
+			d.cfg.tlsConfig = hide(cfg.Clone())
 		}
 	}
 }

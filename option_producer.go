@@ -461,7 +461,7 @@ func WithProducerSASL(mechanism sasl.Mechanism) ProducerOption {
 func WithProducerTLSConfig(cfg *tls.Config) ProducerOption {
 	return func(d *producerDraft) {
 		if d.accept("tls", "WithProducerTLSConfig", cfg) {
-			d.cfg.tlsConfig = cfg.Clone()
+			d.cfg.tlsConfig = hide(cfg.Clone())
 		}
 	}
 }
