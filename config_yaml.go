@@ -60,21 +60,27 @@ func (d document) layer(section setting, warn func(warning)) (layer, []error) {
 	return nil, []error{&problem}
 }
 
+// documentTimeout is how long the user's YAML may take to be read. No key says: it
+// would be in there.
+const documentTimeout = 10 * time.Second
+
 // readOnce returns what reads everything at its first call and gives that at
-// each. It reads little more than a configuration may have.
+// each. It reads little more than a configuration may have, and leaves a reader
+// that does not return to itself.
 func readOnce(r io.Reader) func() ([]byte, error) {
-	return sync.OnceValues(func() (data []byte, err error) {
-		err = <-callUser(func() (err error) {
+	return sync.OnceValues(func() ([]byte, error) {
+		var data []byte
+		finished := callUser(func() (err error) {
 			data, err = io.ReadAll(io.LimitReader(r, maxFileBytes+1))
 			return err
 		})
+		err, ok := within(finished, documentTimeout)
+		if !ok {
+			return nil, fmt.Errorf("it has not come to its end within %v (%w)", documentTimeout, os.ErrDeadlineExceeded)
+		}
 		return data, err
 	})
 }
-
-// configFileTimeout is how long the user's file may take to be read. No key
-// says: it would be in the file.
-const configFileTimeout = 10 * time.Second
 
 // readConfigFile reads the user's file, whose name file holds.
 func readConfigFile(file setting, section string, warn func(warning)) (layer, []error) {
@@ -84,7 +90,7 @@ func readConfigFile(file setting, section string, warn func(warning)) (layer, []
 		return nil, []error{&ConfigError{Key: configFileKey, Source: file.source, Value: shown, Rule: rule}}
 	}
 	files := configFiles{{key: configFileKey, path: file.text}}
-	read, ok := within(files.read(), configFileTimeout)
+	read, ok := within(files.read(), documentTimeout)
 	if !ok {
 		read.err = files.unread(os.ErrDeadlineExceeded)
 	}

@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/bi-common/kafkax"
 )
@@ -85,6 +87,24 @@ func TestConfigReader(t *testing.T) {
 	if endless.reads > 1000 {
 		t.Errorf("%d reads of what has no end", endless.reads)
 	}
+}
+
+// A reader may wait for what never comes, such as a terminal's input.
+func TestC1_ReaderThatBlocksHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, w := io.Pipe()
+		defer w.Close() // lets the read end
+		opt := kafkax.WithConsumerConfigReader(r)
+		for _, took := range []time.Duration{10 * time.Second, 0} { // what became of it is known to the second client
+			began := time.Now()
+			err := kafkax.ResolveConsumer(minimal, opt).Err
+			checkRule(t, err, "config_reader", "it has not come to its end within 10s")
+			if !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != took {
+				t.Errorf("got %v after %v", err, time.Since(began))
+			}
+		}
+	})
 }
 
 type zeroes struct{}
