@@ -82,11 +82,11 @@ type ConnectionConfig struct {
 	// TLS is the encryption. Default none.
 	TLS TLSConfig
 
-	mechanism   sasl.Mechanism // injected by option; wins over SASL
-	tlsConfig   *tls.Config    // injected by option; wins over TLS
-	dial        dialFunc       // injected by option; nil: TCP
-	logger      kafka.Logger   // nil: progress is not logged
-	errorLogger kafka.Logger   // nil: slog.Default
+	mechanism   sasl.Mechanism     // injected by option; wins over SASL
+	tlsConfig   func() *tls.Config // injected by option; wins over TLS; hidden, as it may hold a key
+	dial        dialFunc           // injected by option; nil: TCP
+	logger      kafka.Logger       // nil: progress is not logged
+	errorLogger kafka.Logger       // nil: slog.Default
 
 	// sources says where each value came from. It is nil in a config that was
 	// written as a literal, and shared by all copies, as it never changes.
