@@ -63,6 +63,10 @@ func newMode(r *rand.Rand) mode {
 	case 3:
 		m.handler.slow, m.handler.fails, m.handler.poison = 2*time.Second, 0.05, 0.02
 	}
+	if m.calm {
+		// See leftOut.
+		m.handler.fails, m.handler.poison, m.handler.panics = 0, 0, false
+	}
 	if m.pulls() {
 		m.concurrency, m.ordering, m.deadLetters = 1, kafkax.OrderPartition, false
 		m.handler.fails, m.handler.poison, m.handler.panics = 0, 0, false

@@ -87,6 +87,13 @@ func (p *partitionCheck) lastBefore(d Delivery, m moment) bool {
 	return p.since(p.last.Time) < began
 }
 
+// behind says whether a message before it was not done when a handler was told
+// to end.
+func (p *partitionCheck) behind(offset int64) bool {
+	done, ok := p.prefixAt[offset]
+	return !ok || done > p.cut
+}
+
 func (p *partitionCheck) cause(d Delivery, was finish, m moment) Cause {
 	switch {
 	case p.sought >= was.at:
@@ -95,6 +102,8 @@ func (p *partitionCheck) cause(d Delivery, was finish, m moment) Cause {
 		return Named
 	case was.dropped:
 		return Cause(Cancelled)
+	case p.cut >= was.at && p.behind(d.Offset):
+		return Cause(Cancelled) // it could not be committed for one that was told to end
 	}
 	if t := p.trouble(was.member, was.at, m.t); t != nil {
 		return Cause(t.kind)

@@ -25,6 +25,7 @@ type partitionCheck struct {
 	seeks     []Seek
 	sought    int64 // the last seek; below 0: none
 	lost      int64 // when a member lost it last; below 0: never
+	cut       int64 // when a handler was told to end last; below 0: never
 	activity  []span
 }
 
@@ -44,7 +45,7 @@ type finish struct {
 
 func newPartitionCheck(g *groupCheck, tp TopicPartition) *partitionCheck {
 	p := &partitionCheck{
-		groupCheck: g, tp: tp, log: g.logs[tp], committed: -1, sought: -1, lost: -1,
+		groupCheck: g, tp: tp, log: g.logs[tp], committed: -1, sought: -1, lost: -1, cut: -1,
 		finished: map[int64]finish{}, prefixAt: map[int64]int64{}, letters: map[int64]DeadLetter{}, again: map[int64]bool{},
 	}
 	for _, s := range g.stopped {
@@ -188,6 +189,9 @@ func (p *partitionCheck) handlerEnded(d Delivery, m moment) {
 	p.running = slices.DeleteFunc(p.running, func(r Delivery) bool {
 		return r.Offset == d.Offset && r.Member == d.Member && r.Attempt == d.Attempt && r.Began.Equal(d.Began)
 	})
+	if !d.ContextEnded.IsZero() {
+		p.cut = max(p.cut, p.since(d.ContextEnded))
+	}
 	switch d.Outcome {
 	case Handled:
 		p.finish(d.Offset, m, d.Member, !d.ContextEnded.IsZero())

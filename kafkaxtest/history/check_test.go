@@ -265,6 +265,19 @@ func rows() []row {
 			},
 		},
 		{
+			site: "duplicate", name: "behind one that was told to end", logs: two, rules: Rules{GroupRules: GroupRules{Ordering: Unordered}},
+			bad: []Event{
+				assigned("a", 0), with(handled("a", 0, 1), func(d *Delivery) { d.Outcome = Failed }), handled("a", 1, 1),
+				revoked("a", 5), assigned("b", 5.1), handled("b", 0, 6), handled("b", 1, 6),
+			},
+			good: []Event{
+				assigned("a", 0), with(handled("a", 0, 1), func(d *Delivery) {
+					d.Outcome, d.Ended, d.ContextEnded = Cancelled, second(5), second(4.9)
+				}), handled("a", 1, 1),
+				revoked("a", 5), assigned("b", 5.1), handled("b", 0, 6), handled("b", 1, 8),
+			},
+		},
+		{
 			site: "duplicate committed",
 			bad:  []Event{assigned("a", 0), handled("a", 0, 1), committed(1, 3), crash(4), assigned("b", 5), handled("b", 0, 6)},
 			good: []Event{assigned("a", 0), handled("a", 0, 1), crash(4), assigned("b", 5), handled("b", 0, 6)},
