@@ -131,7 +131,7 @@ func (s *Sim) read(topic string, f func(*kgo.Record)) {
 		return
 	}
 	reader, err := kgo.NewClient(
-		kgo.SeedBrokers(s.Brokers()...), kgo.Dialer(s.dial), kgo.ClientID(feedID), kgo.WithDecompressor(decompressor{}),
+		kgo.SeedBrokers(s.Brokers()...), kgo.Dialer(s.feedDial), kgo.ClientID(feedID), kgo.WithDecompressor(decompressor{}),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}), kgo.KeepControlRecords(),
 	)
 	if err != nil {

@@ -40,7 +40,8 @@
 //
 // The cluster is franz-go's kfake, pinned by this module: one replica of
 // everything, no quotas, no TLS. In a [Run] all clients must be closed by the
-// end, and nothing may wait for what is outside: a real connection, a signal, a
-// lock that is held while the clock must go on. Compression with zstd works: this
+// end, and nothing may wait for what is outside: a real connection, a lock that is
+// held while the clock must go on, or a signal: RunWithGracefulShutdown ends the
+// process there, so test what is given to it. Compression with zstd works: this
 // package makes kafka-go use no coder twice, in the whole process.
 package kafkaxtest

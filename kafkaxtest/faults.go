@@ -314,7 +314,8 @@ func (s *Sim) Cut(t Target) {
 }
 
 // Down takes a broker away: its connections are closed and new ones are refused
-// until it is up again. Its partitions keep it as their leader, as those of a
+// until it is up again; after a [Start], they are closed with their first
+// request. The test itself still reaches it. Its partitions keep it as their leader, as those of a
 // topic with one replica do; see [Sim.MoveLeader].
 func (s *Sim) Down(node int) (up func()) {
 	s.note("node %d is down", node)

@@ -28,13 +28,14 @@ type Sim struct {
 	// use: the context of a test outside of the simulation never ends there.
 	T testing.TB
 
-	options options
-	virtual bool
-	network *network.Network
-	dial    func(ctx context.Context, network, address string) (net.Conn, error)
-	cluster *kfake.Cluster
-	feed    *kgo.Client // writes and asks on behalf of the test
-	began   time.Time
+	options  options
+	virtual  bool
+	network  *network.Network
+	dial     func(ctx context.Context, network, address string) (net.Conn, error)
+	feedDial func(ctx context.Context, network, address string) (net.Conn, error) // no fault is for it
+	cluster  *kfake.Cluster
+	feed     *kgo.Client // writes and asks on behalf of the test
+	began    time.Time
 
 	mu      sync.Mutex
 	counter int
@@ -131,12 +132,13 @@ func newSim(t testing.TB, virtual bool, opts []Option) *Sim {
 		made: map[string]int{}, deleted: map[string]bool{},
 	}
 	s.network.Observe = s.observe
-	s.network.Spare = o.spare
+	s.network.Spare, s.network.Exempt = o.spare, feedID
 	listen := net.Listen
 	s.dial = new(net.Dialer).DialContext
+	s.feedDial = s.dial
 	if virtual {
 		var n kfake.VirtualNetwork
-		listen, s.dial = n.Listen, s.network.Dial(n.DialContext, firstPort)
+		listen, s.dial, s.feedDial = n.Listen, s.network.Dial(n.DialContext, firstPort), n.DialContext
 		s.network.Latency = latency(o.seed)
 	}
 	settings := []kfake.Opt{
@@ -159,7 +161,7 @@ func newSim(t testing.TB, virtual bool, opts []Option) *Sim {
 		t.Fatalf("kafkaxtest: the cluster does not start: %v", err)
 	}
 	s.feed, err = kgo.NewClient(
-		kgo.SeedBrokers(s.Brokers()...), kgo.Dialer(s.dial), kgo.ClientID(feedID),
+		kgo.SeedBrokers(s.Brokers()...), kgo.Dialer(s.feedDial), kgo.ClientID(feedID),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.WithDecompressor(decompressor{}),
 		kgo.RecordPartitioner(kgo.BasicConsistentPartitioner(partitioner)),
 	)

@@ -72,9 +72,13 @@ func TestOutageOfAnHour(t *testing.T) {
 		s.Join("billing", "orders", nothing)
 		s.WaitMembers("billing", 1)
 		up := s.Down(0)
+		s.Fill("orders", 5) // the test itself reaches it
 		s.Advance(time.Hour)
+		if n := len(s.Handled()); n > 0 {
+			s.T.Errorf("%d handled from a broker that is down", n)
+		}
 		up()
-		s.Fill("orders", 10)
+		s.Fill("orders", 5)
 		s.WaitCommitted("billing", "orders")
 		if n := len(s.Handled()); n != 10 {
 			s.T.Errorf("%d handled", n)

@@ -88,6 +88,10 @@ func (l *link) carry(from, to net.Conn, identify func(data []byte) *Frame) {
 			return
 		}
 		f := identify(data)
+		if f.Conn == 0 {
+			l.close() // the broker is down
+			return
+		}
 		f.Number = number
 		if !l.pass(f, data, to) {
 			if l.stopped() {

@@ -67,6 +67,10 @@ type Network struct {
 	// a time.
 	Observe func(*Frame)
 
+	// Exempt is the client id of whoever reaches a broker that is down. It must
+	// be set before the first Listen.
+	Exempt string
+
 	// Spare is the kinds of requests that a connection outlives Close and
 	// SetDown for, while it waits for the answer. It must be set before the
 	// first Listen.
@@ -146,7 +150,7 @@ func (n *Network) SetDown(node int32, down bool) {
 	n.down[node] = down
 	n.mu.Unlock()
 	if down {
-		n.Close(func(_ string, of int32) bool { return of == node })
+		n.Close(func(client string, of int32) bool { return of == node && (client == "" || client != n.Exempt) })
 	}
 }
 
@@ -229,7 +233,7 @@ func (l *listener) Accept() (net.Conn, error) {
 func (n *Network) join(client net.Conn, node int32) (broker net.Conn, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.closed || n.down[node] {
+	if n.closed || n.down[node] && n.Exempt == "" {
 		return nil, false
 	}
 	here, there := net.Pipe()
@@ -243,10 +247,13 @@ func (n *Network) join(client net.Conn, node int32) (broker net.Conn, ok bool) {
 }
 
 // register gives a connection its number, when its first request has told whose
-// it is.
+// it is; 0 if it may not be.
 func (n *Network) register(client string, node int32) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.down[node] && client != n.Exempt {
+		return 0
+	}
 	n.count[peer{client, node}]++
 	return n.count[peer{client, node}]
 }
