@@ -22,6 +22,7 @@ func main() {
 		duration = flag.Duration("duration", time.Minute, "how long to go on, of the wall clock")
 		seed     = flag.Uint64("seed", 1, "the first seed; the next ones follow")
 		only     = flag.Uint64("only", 0, "run this seed alone, and print its history")
+		first    = flag.Bool("first", false, "end with the first seed that breaks something")
 		length   = flag.Duration("length", 10*time.Minute, "how long a schedule is, of the virtual clock")
 	)
 	testing.Init()
@@ -35,7 +36,10 @@ func main() {
 		}
 		for begin := time.Now(); time.Since(begin) < *duration; *seed++ {
 			fmt.Printf("seed %d: ", *seed)
-			t.Run(fmt.Sprint("seed ", *seed), func(t *testing.T) { run(t, newSchedule(*seed, *length), sum, false) })
+			ok := t.Run(fmt.Sprint("seed ", *seed), func(t *testing.T) { run(t, newSchedule(*seed, *length), sum, false) })
+			if !ok && *first {
+				return
+			}
 		}
 	}
 	// A bubble of testing/synctest needs a test, and so does the program.
