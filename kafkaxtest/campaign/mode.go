@@ -196,11 +196,11 @@ func batch(h kafkax.Handler) kafkax.BatchHandler {
 var errHandler = errors.New("the handler failed")
 
 func (h handling) handle(r *rand.Rand) kafkax.Handler {
-	luck := newLuck(r)
+	luck := newRand(r.Uint64(), r.Uint64())
 	return func(ctx context.Context, msg kafkax.Message) error {
-		if h.slow > 0 && luck.float() < 0.05 {
+		if h.slow > 0 && luck.Float64() < 0.05 {
 			select {
-			case <-time.After(time.Duration(luck.float() * float64(h.slow))):
+			case <-time.After(time.Duration(luck.Float64() * float64(h.slow))):
 			case <-ctx.Done():
 				return ctx.Err()
 			}
@@ -208,7 +208,7 @@ func (h handling) handle(r *rand.Rand) kafkax.Handler {
 		if strings.HasSuffix(string(msg.Value), " poison") {
 			return kafkax.Permanent(errHandler)
 		}
-		if luck.float() < h.fails {
+		if luck.Float64() < h.fails {
 			if h.panics {
 				panic("the handler panicked")
 			}

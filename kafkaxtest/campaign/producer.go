@@ -13,18 +13,21 @@ import (
 	"github.com/bi-common/kafkax/kafkaxtest/history"
 )
 
-// luck is random numbers for several goroutines.
-type luck struct {
-	mu sync.Mutex
-	r  *rand.Rand
+// source is random numbers for several goroutines.
+type source struct {
+	mu  sync.Mutex
+	pcg *rand.PCG
 }
 
-func newLuck(r *rand.Rand) *luck { return &luck{r: rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))} }
+func (s *source) Uint64() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pcg.Uint64()
+}
 
-func (l *luck) float() float64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.r.Float64()
+// newRand is safe for concurrent use.
+func newRand(seed1, seed2 uint64) *rand.Rand {
+	return rand.New(&source{pcg: rand.NewPCG(seed1, seed2)})
 }
 
 // sender sends messages through one producer until it is told to end, and
@@ -34,7 +37,7 @@ type sender struct {
 	mode   mode
 	name   string
 	client *kafkax.Producer
-	luck   *luck
+	luck   *rand.Rand
 
 	mu   sync.Mutex
 	sent map[string]sending // without an outcome yet, of async sends
@@ -47,7 +50,7 @@ type sending struct {
 }
 
 func newSender(s *kafkaxtest.Sim, m mode, name string, r *rand.Rand) *sender {
-	p := &sender{sim: s, mode: m, name: name, luck: newLuck(r), sent: map[string]sending{}}
+	p := &sender{sim: s, mode: m, name: name, luck: newRand(r.Uint64(), r.Uint64()), sent: map[string]sending{}}
 	p.client = s.Producer(
 		kafkax.WithProducerTopic(topic), kafkax.WithProducerClientID(name), kafkax.WithProducerAsync(m.async),
 		kafkax.WithProducerIdempotent(m.idempotent), kafkax.WithProducerShutdownTimeout(15*time.Second),
@@ -63,7 +66,7 @@ func (p *sender) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(time.Duration(p.luck.float() * float64(time.Second))):
+		case <-time.After(time.Duration(p.luck.Float64() * float64(time.Second))):
 		}
 		p.send(ctx)
 	}
@@ -73,10 +76,10 @@ func (p *sender) send(ctx context.Context) {
 	p.n++
 	id := fmt.Sprintf("%s-%d", p.name, p.n)
 	value := id + " "
-	if p.luck.float() < p.mode.handler.poison {
+	if p.luck.Float64() < p.mode.handler.poison {
 		value = id + " poison"
 	}
-	key := fmt.Sprint("key-", int(p.luck.float()*20))
+	key := fmt.Sprint("key-", int(p.luck.Float64()*20))
 	event := history.Send{
 		Producer: p.name, Caller: "run", Topic: topic, ID: id, Key: key, Idempotent: p.mode.idempotent, Began: time.Now(),
 	}
