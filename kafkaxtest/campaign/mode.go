@@ -106,6 +106,9 @@ func (m mode) rules() history.Rules {
 	r := history.Rules{Grace: 90 * time.Second, StopSlack: 5 * time.Second, Progress: 60 * time.Second}
 	r.Complete = true
 	r.CommitWithin = 15 * time.Second
+	if m.deadLetters {
+		r.OnFailure = history.FailStop // nothing is given up but into the dead letter topic
+	}
 	switch {
 	case m.loop == "batch" || m.pulls():
 		r.Ordering = history.OrderPartition

@@ -40,8 +40,7 @@ type sender struct {
 	luck   *rand.Rand
 
 	mu   sync.Mutex
-	sent map[string]sending // without an outcome yet, of async sends
-	n    int
+	sent map[string]sending // without an outcome yet
 }
 
 type sending struct {
@@ -60,28 +59,40 @@ func newSender(s *kafkaxtest.Sim, m mode, name string, r *rand.Rand) *sender {
 	return p
 }
 
+// callers are as many goroutines that send.
+const callers = 3
+
 // run sends two messages a second on average, until ctx ends.
 func (p *sender) run(ctx context.Context) {
-	for ctx.Err() == nil {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(time.Duration(p.luck.Float64() * float64(time.Second))):
-		}
-		p.send(ctx)
+	var all sync.WaitGroup
+	for i := range callers {
+		all.Go(func() {
+			for n := 1; ctx.Err() == nil; n++ {
+				select {
+				case <-ctx.Done():
+					return
+				case <-time.After(time.Duration(p.luck.Float64() * callers * float64(time.Second))):
+				}
+				// Now and then several at once.
+				for range 1 + int(p.luck.Float64()*1.1)*5 {
+					p.send(ctx, fmt.Sprint("caller-", i), n)
+					n++
+				}
+			}
+		})
 	}
+	all.Wait()
 }
 
-func (p *sender) send(ctx context.Context) {
-	p.n++
-	id := fmt.Sprintf("%s-%d", p.name, p.n)
+func (p *sender) send(ctx context.Context, caller string, n int) {
+	id := fmt.Sprintf("%s-%s-%d", p.name, caller, n)
 	value := id + " "
 	if p.luck.Float64() < p.mode.handler.poison {
 		value = id + " poison"
 	}
 	key := fmt.Sprint("key-", int(p.luck.Float64()*20))
 	event := history.Send{
-		Producer: p.name, Caller: "run", Topic: topic, ID: id, Key: key, Idempotent: p.mode.idempotent, Began: time.Now(),
+		Producer: p.name, Caller: caller, Topic: topic, ID: id, Key: key, Idempotent: p.mode.idempotent, Began: time.Now(),
 	}
 	p.mu.Lock()
 	number := p.sim.Recorded().Add(event)

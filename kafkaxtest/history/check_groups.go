@@ -141,6 +141,9 @@ func (g *groupCheck) check() {
 				}
 			}
 		case Skip:
+			if g.rules.OnFailure == FailStop {
+				continue
+			}
 			p := g.of(event.TopicPartition)
 			for offset := event.First; offset <= max(event.First, event.Last); offset++ {
 				p.finish(offset, m, event.Member, false)

@@ -236,6 +236,15 @@ func rows() []row {
 			good: []Event{handled("a", 0, 1), committed(1, 2)},
 		},
 		{
+			site: "commit unhandled", name: "skipped where nothing may be", rules: Rules{GroupRules: GroupRules{OnFailure: FailStop}},
+			bad: []Event{
+				with(handled("a", 0, 1), func(d *Delivery) { d.Outcome = Failed }),
+				Skip{Member: "a", Group: "g", Span: Span{tp, 0, 0}, Time: second(2)},
+				committed(1, 3),
+			},
+			good: []Event{handled("a", 0, 1), Skip{Member: "a", Group: "g", Span: Span{tp, 0, 0}, Time: second(2)}, committed(1, 3)},
+		},
+		{
 			site: "commit beyond", logs: []Log{logOf(1)},
 			bad: []Event{handled("a", 0, 1), committed(2, 4)}, good: []Event{handled("a", 0, 1), committed(1, 4)},
 		},

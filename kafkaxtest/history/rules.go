@@ -66,7 +66,7 @@ type GroupRules struct {
 	Ordering  Ordering      // OrderPartition if empty
 	Isolation Isolation     // ReadUncommitted if empty
 	Start     StartOffset   // Earliest if empty
-	OnFailure FailurePolicy // with FailStop, the outcome Skipped does not let a commit pass
+	OnFailure FailurePolicy // with FailStop, neither the outcome Skipped nor a Skip lets a commit pass
 
 	// CommitWithin is how long after a message and all before it are handled
 	// the broker must have the commit, when all is well: 10 s if it is 0, for
