@@ -3,6 +3,7 @@ package kafkax_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +21,7 @@ type broker struct {
 	*kfake.Cluster
 	topic string
 	addrs []string
+	dial  func(ctx context.Context, network, address string) (net.Conn, error) // nil: TCP
 }
 
 func startBroker(t testing.TB, partitions int32, opts ...kfake.Opt) *broker {
@@ -38,10 +40,24 @@ func startBroker(t testing.TB, partitions int32, opts ...kfake.Opt) *broker {
 	return &broker{Cluster: c, topic: topic, addrs: c.ListenAddrs()}
 }
 
+// startVirtualBroker is startBroker inside a bubble of testing/synctest, where all
+// runs on the bubble's clock.
+func startVirtualBroker(t testing.TB, partitions int32, opts ...kfake.Opt) *broker {
+	t.Helper()
+	var network kfake.VirtualNetwork
+	b := startBroker(t, partitions, append([]kfake.Opt{kfake.ListenFn(network.Listen), kfake.Ports(9092)}, opts...)...)
+	b.dial = network.DialContext
+	return b
+}
+
 // produce writes records and returns when they are in the log.
 func (b *broker) produce(t testing.TB, records ...*kgo.Record) {
 	t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(b.addrs...), kgo.DefaultProduceTopic(b.topic), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	opts := []kgo.Opt{kgo.SeedBrokers(b.addrs...), kgo.DefaultProduceTopic(b.topic), kgo.RecordPartitioner(kgo.ManualPartitioner())}
+	if b.dial != nil {
+		opts = append(opts, kgo.Dialer(b.dial))
+	}
+	cl, err := kgo.NewClient(opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,6 +97,9 @@ func (b *broker) consumer(t testing.TB, group string, opts ...kafkax.ConsumerOpt
 		kafkax.WithConsumerRetryInitialBackoff(time.Millisecond),
 		kafkax.WithConsumerErrorLogger(testLogger(t)),
 	}, opts...)
+	if b.dial != nil {
+		opts = append([]kafkax.ConsumerOption{kafkax.WithConsumerDial(b.dial)}, opts...)
+	}
 	if group == "" {
 		opts = append([]kafkax.ConsumerOption{kafkax.WithConsumerPartition(0)}, opts...)
 	}
@@ -95,7 +114,7 @@ func (b *broker) consumer(t testing.TB, group string, opts ...kafkax.ConsumerOpt
 // committed is the group's offset of a partition; -1 if it has none.
 func (b *broker) committed(t testing.TB, group string, partition int) int64 {
 	t.Helper()
-	transport := &kafka.Transport{}
+	transport := &kafka.Transport{Dial: b.dial}
 	defer transport.CloseIdleConnections()
 	client := &kafka.Client{Addr: kafka.TCP(b.addrs...), Transport: transport}
 	res, err := client.OffsetFetch(testContext(t), &kafka.OffsetFetchRequest{GroupID: group, Topics: map[string][]int{b.topic: {partition}}})

@@ -69,7 +69,9 @@ func (l *loop) interrupted(claim *claim, err error) bool {
 func (l *loop) giveUp(claim *claim, msg *kafka.Message, failed result) result {
 	r := failed
 	if l.dlq != nil {
-		r.err = l.dlq.write(claim.ctx, claim.stopping, msg, failed.err, failed.attempts, func(err error) {
+		ctx, release := deadLetterContext(claim)
+		defer release()
+		r.err = l.dlq.write(ctx, claim.stopping, msg, failed.err, failed.attempts, func(err error) {
 			l.stats.errors.Add(1)
 			l.report.trouble(cloneMessage(msg), l.consumeError(msg, result{outcome: OutcomeTrouble, attempts: failed.attempts, err: err}))
 		})

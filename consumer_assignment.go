@@ -38,7 +38,7 @@ func newAssignment(s *scope, topic *topicState, assigned []kafka.PartitionAssign
 	stopping, end := context.WithCancel(context.Background())
 	a := &assignment{
 		scope:  s,
-		claim:  claim{stopping: stopping, ctx: handling},
+		claim:  claim{stopping: stopping, ctx: handling, revoking: make(chan struct{})},
 		topic:  topic,
 		gen:    gen,
 		budget: budget.New(s.cfg.MaxBytes),
@@ -107,12 +107,8 @@ func (a *assignment) run(ctx, revoked context.Context, work func(*claim)) {
 	}
 	a.end()
 	stopFetching()
-	limit := a.cut
-	if ctx.Err() == nil {
-		var release context.CancelFunc
-		limit, release = context.WithTimeout(a.cut, a.rebalanceGrace())
-		defer release()
-	}
+	limit, release := a.limit(ctx, revoked)
+	defer release()
 	finished := make(chan struct{})
 	go func() { // ends with the last handler
 		defer close(finished)
@@ -124,6 +120,34 @@ func (a *assignment) run(ctx, revoked context.Context, work func(*claim)) {
 	commits.Wait()
 	a.finish(ctx, limit)
 	a.log.progress("partitions revoked", a.attrs())
+}
+
+// limit ends when the handlers may not be waited for any longer: with the bound
+// of a stop, or with the grace of a rebalance if that ends first. A rebalance may
+// begin while a stop waits, and the group is then told no more of this member.
+func (a *assignment) limit(ctx, revoked context.Context) (limit context.Context, release func()) {
+	limit, end := context.WithCancel(a.cut)
+	begins := a.stopping // it has ended for the group's sake
+	switch {
+	case a.gen == nil:
+		begins = limit // never
+	case ctx.Err() != nil:
+		begins = revoked
+	}
+	var grace sync.WaitGroup
+	grace.Go(func() {
+		select {
+		case <-begins.Done():
+			close(a.revoking)
+			_ = sleep(limit, a.rebalanceGrace()) // fails when it is released
+			end()
+		case <-limit.Done():
+		}
+	})
+	return limit, func() {
+		end()
+		grace.Wait()
+	}
 }
 
 // drain waits for the handlers until limit, then ends their context, then waits
@@ -173,10 +197,9 @@ func (a *assignment) finish(ctx, limit context.Context) {
 	} else {
 		a.committer.close(errNoGroup)
 	}
-	cut := a.cut.Err() != nil && ctx.Err() != nil
 	switch {
-	case cut && len(a.cutOff) > 0 && a.inFlight() > 0:
-		a.fail(&ShutdownError{What: a.cutOff, Err: errors.Join(context.Cause(a.cut), err)})
+	case ctx.Err() != nil && len(a.cutOff) > 0 && a.inFlight() > 0:
+		a.fail(&ShutdownError{What: a.cutOff, Err: errors.Join(context.Cause(a.claim.ctx), err)})
 	case err != nil && ctx.Err() != nil:
 		a.fail(&ShutdownError{What: []string{"commit of " + a.String()}, Err: err})
 	case err != nil:

@@ -24,6 +24,7 @@ type claim struct {
 
 	stopping context.Context // ends when nothing more may be delivered
 	ctx      context.Context // of the handlers; ends with a cause when they are cut off
+	revoking chan struct{}   // closed when the group begins to wait for the claim's end; nil: it never does
 
 	commit        func(ctx context.Context) error // of what is handled by now; waits
 	requestCommit func()                          // of what is handled by now; does not wait

@@ -371,7 +371,7 @@ func (e ProduceErrors) Unwrap() []error {
 // committed and come again.
 type ShutdownError struct {
 	What []string // one entry a thing cut off: "orders[3]@42 since 12.3s"
-	Err  error    // why: the context's error, or the timeout
+	Err  error    // why: the context's error, the timeout, or a rebalance's, which matches ErrRevoked
 }
 
 func (e *ShutdownError) Error() string {

@@ -22,13 +22,13 @@ import (
 
 // on is the same cluster with another topic.
 func (b *broker) on(topic string) *broker {
-	return &broker{Cluster: b.Cluster, topic: topic, addrs: b.addrs}
+	return &broker{Cluster: b.Cluster, topic: topic, addrs: b.addrs, dial: b.dial}
 }
 
 // client is kafka-go's. It never has a broker create a topic because it asks
 // about it.
 func (b *broker) client() (client *kafka.Client, closeClient func()) {
-	transport := &kafka.Transport{}
+	transport := &kafka.Transport{Dial: b.dial}
 	return &kafka.Client{Addr: kafka.TCP(b.addrs...), Transport: transport}, transport.CloseIdleConnections
 }
 
@@ -45,6 +45,9 @@ func (b *broker) multi(t testing.TB, group string, topics []string, opts ...kafk
 		kafkax.WithConsumerRetryInitialBackoff(time.Millisecond),
 		kafkax.WithConsumerErrorLogger(testLogger(t)),
 	}, opts...)
+	if b.dial != nil {
+		opts = append([]kafkax.ConsumerOption{kafkax.WithConsumerDial(b.dial)}, opts...)
+	}
 	if group == "" {
 		opts = append([]kafkax.ConsumerOption{kafkax.WithConsumerPartition(0)}, opts...)
 	}
