@@ -63,6 +63,9 @@ func newMode(r *rand.Rand) mode {
 	case 3:
 		m.handler.slow, m.handler.fails, m.handler.poison = 2*time.Second, 0.05, 0.02
 	}
+	if m.deadLetters {
+		m.handler.poison = 0.05
+	}
 	if m.calm {
 		// See leftOut.
 		m.handler.fails, m.handler.poison, m.handler.panics = 0, 0, false
