@@ -6,12 +6,14 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/bi-common/kafkax"
 )
@@ -48,6 +50,17 @@ func startVirtualBroker(t testing.TB, partitions int32, opts ...kfake.Opt) *brok
 	b := startBroker(t, partitions, append([]kfake.Opt{kfake.ListenFn(network.Listen), kfake.Ports(9092)}, opts...)...)
 	b.dial = network.DialContext
 	return b
+}
+
+// countRequests counts what a cluster is asked from now on.
+func countRequests(c *kfake.Cluster) *atomic.Int32 {
+	requests := new(atomic.Int32)
+	c.Control(func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		requests.Add(1)
+		return nil, nil, false
+	})
+	return requests
 }
 
 // produce writes records and returns when they are in the log.

@@ -45,6 +45,25 @@ func misbehaviors(t *testing.T) map[string]func(c *kafkax.Consumer) {
 	return all
 }
 
+// stopsWithin stops a consumer whose loop tells its end over result.
+func stopsWithin(t *testing.T, bound time.Duration, consumer *kafkax.Consumer, result <-chan error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), bound)
+	defer cancel()
+	began := time.Now()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		_ = consumer.GracefulShutdown(ctx)
+		_ = consumer.Close()
+	}()
+	received(t, "the stop", stopped)
+	_ = received(t, "the loop", result)
+	if took := time.Since(began); took > bound+10*time.Second { // a busy machine needs some
+		t.Errorf("the stop took %v", took)
+	}
+}
+
 // A place is where the user's code is called.
 type place struct {
 	name string
@@ -145,20 +164,7 @@ func TestD4_CallbacksHoldNobodyUp(t *testing.T) {
 					if place.ends {
 						result <- received(t, "the loop to end by itself", result)
 					}
-					ctx, cancel := context.WithTimeout(context.Background(), bound)
-					defer cancel()
-					began := time.Now()
-					stopped := make(chan struct{})
-					go func() {
-						defer close(stopped)
-						_ = consumer.GracefulShutdown(ctx)
-						_ = consumer.Close()
-					}()
-					received(t, "the stop", stopped)
-					_ = received(t, "the loop", result)
-					if took := time.Since(began); took > bound+10*time.Second { // a busy machine needs some
-						t.Errorf("the stop took %v", took)
-					}
+					stopsWithin(t, bound, consumer, result)
 				})
 			}
 		}

@@ -126,27 +126,18 @@ func (a *assignment) run(ctx, revoked context.Context, work func(*claim)) {
 // of a stop, or with the grace of a rebalance if that ends first. A rebalance may
 // begin while a stop waits, and the group is then told no more of this member.
 func (a *assignment) limit(ctx, revoked context.Context) (limit context.Context, release func()) {
-	limit, end := context.WithCancel(a.cut)
-	begins := a.stopping // it has ended for the group's sake
+	unwatch := func() bool { return true }
 	switch {
-	case a.gen == nil:
-		begins = limit // never
-	case ctx.Err() != nil:
-		begins = revoked
+	case a.gen == nil: // no group waits
+	case ctx.Err() == nil:
+		close(a.revoking) // it has ended for the group's sake
+	default:
+		unwatch = context.AfterFunc(revoked, func() { close(a.revoking) })
 	}
-	var grace sync.WaitGroup
-	grace.Go(func() {
-		select {
-		case <-begins.Done():
-			close(a.revoking)
-			_ = sleep(limit, a.rebalanceGrace()) // fails when it is released
-			end()
-		case <-limit.Done():
-		}
-	})
+	limit, end := endAfter(a.cut, a.revoking, a.rebalanceGrace(), nil)
 	return limit, func() {
+		unwatch()
 		end()
-		grace.Wait()
 	}
 }
 

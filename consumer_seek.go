@@ -17,9 +17,10 @@ import (
 //
 // It does not wait for the commit. A rebalance or a stop that is under way waits
 // for it. If that commit fails, the position holds for what this member is assigned
-// next, and the log names the partitions that another member got instead. An end of the log is that of the time of the
-// call, which asks the partitions' leaders and takes at most 10 s. It returns [ErrClosed] after a stop, and an
-// error for any other negative offset.
+// next, and the log names the partitions that another member got instead. An end of
+// the log is that of the time of the call, which asks the partitions' leaders and
+// takes at most 10 s. It returns [ErrClosed] after a stop, and an error for any
+// other negative offset.
 func (c *Consumer) SetOffset(offset int64) error {
 	if offset < 0 && offset != kafka.FirstOffset && offset != kafka.LastOffset {
 		return fmt.Errorf("kafkax: SetOffset(%d): an offset is not negative, except kafka.FirstOffset and kafka.LastOffset", offset)
@@ -138,15 +139,8 @@ func (c *Consumer) ends(which int64) (map[int]int64, error) {
 	if e == nil {
 		return nil, nil
 	}
-	ctx, cancel := context.WithCancel(e.abandoned)
-	defer cancel()
-	go func() { // ends with ctx
-		select {
-		case <-c.closing:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
+	ctx, release := endAfter(e.abandoned, c.closing, 0, nil)
+	defer release()
 	ends, err := e.ends(ctx, which)
 	switch {
 	case err == nil, e.over():

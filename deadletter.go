@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -92,22 +91,7 @@ const deadLetterGrace = 3 * time.Second
 // deadLetterContext is of a write: the handlers', but once a rebalance waits for the
 // claim it ends deadLetterGrace later.
 func deadLetterContext(c *claim) (ctx context.Context, release func()) {
-	ctx, end := context.WithCancelCause(c.ctx)
-	var watch sync.WaitGroup
-	watch.Go(func() {
-		select {
-		case <-c.revoking:
-		case <-ctx.Done():
-			return
-		}
-		if sleep(ctx, deadLetterGrace) == nil {
-			end(fmt.Errorf("%w: the rebalance could not wait any longer for the dead letter", ErrRevoked))
-		}
-	})
-	return ctx, func() {
-		end(nil)
-		watch.Wait()
-	}
+	return endAfter(c.ctx, c.revoking, deadLetterGrace, fmt.Errorf("%w: the rebalance could not wait any longer for the dead letter", ErrRevoked))
 }
 
 func (w *deadLetterWriter) attrs(msg *kafka.Message, try int, err error) logAttrs {

@@ -49,7 +49,7 @@ func newConnector(cfg ConnectionConfig, log *loggers) (*connector, error) {
 // apart is for a dial that is the caller's. What it returns does so when the
 // context ends, whatever the dial does; what that brings later is closed.
 func apart(dial dialFunc) dialFunc {
-	turns := make(chan struct{}, maxHandshakes) // for the same reason
+	turns := make(chan struct{}, maxHandshakes) // as of handshakes: one that never returns keeps its own
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		select {
 		case turns <- struct{}{}:

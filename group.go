@@ -276,8 +276,10 @@ func (m *membership) close(ctx context.Context) {
 	select {
 	case <-ended:
 	case <-abandoned.Done():
-		m.dialer.close()                           // a join or a silent coordinator ends with its connection
-		if _, ok := within(ended, cutGrace); !ok { // code of the caller's: a balancer that does not return
+		m.dialer.close() // a join or a silent coordinator ends with its connection
+
+		// Code of the caller's, such as a balancer, may not return.
+		if _, ok := within(ended, cutGrace); !ok {
 			m.log.warn("kafka-go's member of the group has not ended", logAttrs{}.group(m.cfg.GroupID))
 		}
 	}

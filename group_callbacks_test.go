@@ -159,20 +159,7 @@ func TestD4_CodeCalledByAJoinHoldsNobodyUp(t *testing.T) {
 						ended = received(t, "the loop to end by itself", result)
 						result <- ended
 					}
-					ctx, cancel := context.WithTimeout(context.Background(), bound)
-					defer cancel()
-					began := time.Now()
-					stopped := make(chan struct{})
-					go func() {
-						defer close(stopped)
-						_ = consumer.GracefulShutdown(ctx)
-						_ = consumer.Close()
-					}()
-					received(t, "the stop", stopped)
-					_ = received(t, "the loop", result)
-					if took := time.Since(began); took > bound+10*time.Second { // a busy machine needs some
-						t.Errorf("the stop took %v", took)
-					}
+					stopsWithin(t, bound, consumer, result)
 					if fails {
 						told := fmt.Sprint(said, ended)
 						reason := map[string]string{"panics": "panic (string)", "Goexit": "runtime.Goexit"}[what]

@@ -312,8 +312,8 @@ func (a logAttrs) group(id string) logAttrs {
 // what needs an eye at [slog.LevelWarn]. Messages are constant; what differs is
 // in the attributes, as far as they apply: topic, partition, offset, group,
 // member, generation, broker, err, attempt, of (attempts allowed), next (the
-// time when the next one is due), dlq_topic and, of a panic, stack. A message that succeeds
-// writes nothing.
+// time when the next one is due), dlq_topic and, of a panic, stack. A message that
+// succeeds writes nothing.
 //
 // A nil l stands for slog's default logger at the time of each line.
 func NewSlogLoggers(l *slog.Logger) (logger, errorLogger kafka.Logger) {

@@ -194,12 +194,7 @@ func TestNewMultiTopicConsumer_IgnoresConfiguredTopic(t *testing.T) { //nolint:p
 func TestMultiTopicConsumer_ChecksHandlersBeforeAnythingElse(t *testing.T) { //nolint:tparallel // the requests of all are counted in the end
 	t.Parallel()
 	b := startBroker(t, 1)
-	var requests atomic.Int64
-	b.Control(func(kmsg.Request) (kmsg.Response, error, bool) {
-		b.KeepControl()
-		requests.Add(1)
-		return nil, nil, false
-	})
+	requests := countRequests(b.Cluster)
 	ok := func(context.Context, kafka.Message) error { return nil }
 	tests := []struct {
 		name     string

@@ -378,9 +378,10 @@ func WithProducerCompletion(f func(messages []kafka.Message, err error)) Produce
 // WithProducerWriter changes the kafka-go writer after everything else was set
 // and before the first send. What kafkax promises of delivery no longer holds
 // for what the function changes. The Writer's WriteTimeout, which outlasts
-// delivery_timeout, bounds a whole batch, retries included. A Balancer that panics, or chooses a partition
-// that does not exist, fails that message at once; while it does not return, its
-// own call waits, until the context or delivery_timeout ends it.
+// delivery_timeout, bounds a whole batch, retries included. A Balancer that
+// panics, or chooses a partition that does not exist, fails that message at once;
+// while it does not return, its own call waits, until the context or
+// delivery_timeout ends it.
 //
 // Default: none. A function that panics or has not returned after 10s, a
 // BatchSize above 1000000 and nil are errors matching [ErrInvalidConfig]. Code

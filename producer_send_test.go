@@ -319,12 +319,7 @@ func TestP3_DeliveryTimeoutCountsTheQueue(t *testing.T) {
 func TestP3_ContextAlreadyDone(t *testing.T) {
 	t.Parallel()
 	c := produceCluster(t)
-	var requests atomic.Int32
-	c.Control(func(kmsg.Request) (kmsg.Response, error, bool) {
-		c.KeepControl()
-		requests.Add(1)
-		return nil, nil, false
-	})
+	requests := countRequests(c)
 	p := produceTo(t, c)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

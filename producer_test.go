@@ -908,12 +908,7 @@ func TestMustNewProducerPanicsWithTheError(t *testing.T) {
 func TestNewStartsNothing(t *testing.T) {
 	t.Parallel()
 	c := produceCluster(t)
-	var requests atomic.Int32
-	c.Control(func(kmsg.Request) (kmsg.Response, error, bool) {
-		c.KeepControl()
-		requests.Add(1)
-		return nil, nil, false
-	})
+	requests := countRequests(c)
 	addrs := c.ListenAddrs()
 	synctest.Test(t, func(t *testing.T) {
 		if _, err := kafkax.NewProducer(kafkax.WithProducerBrokers(addrs...), kafkax.WithProducerTopic("orders"),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
+	"sync"
 	"time"
 )
 
@@ -77,6 +78,26 @@ func (r RetryConfig) draw(attempt int) time.Duration { return r.backoff(attempt,
 // returns the cause at once.
 func (r RetryConfig) wait(ctx context.Context, attempt int) error {
 	return sleep(ctx, r.draw(attempt))
+}
+
+// endAfter is ctx, which ends grace after signal too, with cause. Release ends it,
+// and waits for what watches the signal.
+func endAfter(ctx context.Context, signal <-chan struct{}, grace time.Duration, cause error) (_ context.Context, release func()) {
+	ctx, end := context.WithCancelCause(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-signal:
+			if sleep(ctx, grace) == nil {
+				end(cause)
+			}
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() {
+		end(nil)
+		watch.Wait()
+	}
 }
 
 // sleep is how the package waits: for d, or until ctx ends, whose cause it then
