@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -82,9 +81,9 @@ func TestDatabaseLocked(t *testing.T) {
 			s.T.Fatal(err)
 		}
 
-		consumer := s.Consumer(kafkax.WithConsumerTopic("quakes"), kafkax.WithConsumerGroupID("batch"), kafkax.WithConsumerDLQTopic("dead"))
-		ended := make(chan error, 1)
-		go func() { ended <- consume(context.Background(), consumer, events) }()
+		member := s.JoinLoop("batch", "quakes", func(ctx context.Context, m *kafkaxtest.Member) error {
+			return consume(ctx, m.Consumer, events)
+		}, kafkax.WithConsumerDLQTopic("dead"))
 		for _, m := range quakes.Messages() {
 			m.Topic = "quakes"
 			s.Send(m)
@@ -103,7 +102,7 @@ func TestDatabaseLocked(t *testing.T) {
 		if dead := s.Messages("dead"); len(dead) != 0 {
 			s.T.Errorf("dead letters: %v", dead)
 		}
-		if err := errors.Join(consumer.Close(), <-ended); err != nil {
+		if err := member.Leave(); err != nil {
 			s.T.Error(err)
 		}
 	}, kafkaxtest.Topic("quakes", 3), kafkaxtest.Topic("dead", 1))
