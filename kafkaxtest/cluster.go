@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -255,9 +254,5 @@ func (s *Sim) Stranger(group string) error {
 
 // bound is for what the test itself asks of the cluster.
 func (s *Sim) bound() (context.Context, context.CancelFunc) {
-	limit := 30 * time.Second
-	if s.virtual {
-		limit = 10 * time.Minute
-	}
-	return context.WithTimeout(context.Background(), limit)
+	return context.WithTimeout(context.Background(), s.patience())
 }

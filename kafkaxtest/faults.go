@@ -51,9 +51,7 @@ type Fault struct {
 func (f *Fault) Hits() int { return f.handle.Hits() }
 
 // Remove ends it.
-func (f *Fault) Remove() {
-	f.remove()
-}
+func (f *Fault) Remove() { f.remove() }
 
 // Fail makes brokers answer requests with an error code, before they act on
 // them. REQUEST_TIMED_OUT, and NOT_ENOUGH_REPLICAS_AFTER_APPEND to a produce
@@ -72,7 +70,7 @@ func (s *Sim) Fail(f Failure) *Fault {
 	}
 	code := kerr.TypedErrorForCode(int16(f.Error))
 	if code == nil {
-		s.T.Fatalf("kafkaxtest: %d is no error code", int(f.Error))
+		s.fatalf("Fail: %d is no error code", int(f.Error))
 	}
 	of := kfake.Fault{
 		Err: code, Count: f.Count, Topic: f.Topic, Group: f.Group,
@@ -98,11 +96,9 @@ func (s *Sim) Fail(f Failure) *Fault {
 		names = append(names, key.Name())
 	}
 	text := "failing with " + code.Message + " " + strings.Join(names, " ")
-	s.note("%s", text)
 	handle, over := s.cluster.Fault(faults...), s.recordFault(history.Refused, "", text)
 	return &Fault{handle: handle, remove: s.once(func() {
 		handle.Remove()
-		s.note("no more: %s", text)
 		over()
 	})}
 }
@@ -216,11 +212,16 @@ func (t Target) String() string {
 	return text
 }
 
+// connects says whether a connection of a client to a node is meant.
+func (t Target) connects(client string, node int32) bool {
+	return client != feedID &&
+		(t.Client == "" || t.Client == client) &&
+		(len(t.Nodes) == 0 || slices.Contains(t.Nodes, int(node)))
+}
+
 func (t Target) matches(f *network.Frame) bool {
-	return f.Client != feedID &&
+	return t.connects(f.Client, f.Node) &&
 		f.Answer == t.Answers &&
-		(t.Client == "" || t.Client == f.Client) &&
-		(len(t.Nodes) == 0 || slices.Contains(t.Nodes, int(f.Node))) &&
 		(len(t.Requests) == 0 || slices.Contains(t.Requests, f.Key)) &&
 		(t.Topic == "" || slices.Contains(topicsOf(f.Request), t.Topic))
 }
@@ -261,11 +262,9 @@ func (s *Sim) Hold(t Target) (release func()) {
 		}
 		return network.Fate{}
 	})
-	s.note("holding %v", t)
 	over := s.recordFault(history.Stall, t.Client, fmt.Sprint("holding ", t))
 	return s.once(func() {
 		defer over()
-		s.note("released %v", t)
 		remove()
 		close(gate)
 	})
@@ -291,7 +290,6 @@ func (s *Sim) CutAt(t Target, count, pass int) (stop func()) {
 }
 
 func (s *Sim) disturb(kind history.FaultKind, what string, t Target, count int, fate network.Fate) (stop func()) {
-	s.note("%s %v", what, t)
 	over := s.recordFault(kind, t.Client, fmt.Sprint(what, " ", t))
 	remove := s.network.Add(func(f *network.Frame) network.Fate {
 		if count == 0 || !t.matches(f) {
@@ -300,30 +298,25 @@ func (s *Sim) disturb(kind history.FaultKind, what string, t Target, count int, 
 		count--
 		return fate
 	})
-	return s.once(func() { s.note("no more %s %v", what, t); remove(); over() })
+	return s.once(func() { remove(); over() })
 }
 
 // Cut closes connections that are open now: of a client, or of all, to nodes or
 // to all. What a Target says of requests does not count.
 func (s *Sim) Cut(t Target) {
-	s.note("cut %v", t)
 	s.recordFault(history.Cut, t.Client, fmt.Sprint(t))()
-	s.network.Close(func(client string, node int32) bool {
-		return client != feedID && (t.Client == "" || t.Client == client) && (len(t.Nodes) == 0 || slices.Contains(t.Nodes, int(node)))
-	})
+	s.network.Close(t.connects)
 }
 
 // Down takes a broker away: its connections are closed and new ones are refused
 // until it is up again; after a [Start], they are closed with their first
-// request. The test itself still reaches it. Its partitions keep it as their leader, as those of a
-// topic with one replica do; see [Sim.MoveLeader].
+// request. The test itself still reaches it. Its partitions keep it as their
+// leader, as those of a topic with one replica do; see [Sim.MoveLeader].
 func (s *Sim) Down(node int) (up func()) {
-	s.note("node %d is down", node)
 	over := s.recordFault(history.Down, "", fmt.Sprint("node ", node))
 	s.network.SetDown(int32(node), true)
 	return s.once(func() {
 		defer over()
-		s.note("node %d is up", node)
 		s.network.SetDown(int32(node), false)
 	})
 }

@@ -86,15 +86,11 @@ func (s *Sim) atEnd(f func()) {
 	s.closers = append(s.closers, f)
 }
 
-// observe notes what is worth a line of what the network carries.
+// observe notes, beside what is recorded, what is worth a line of what the
+// network carries.
 func (s *Sim) observe(f *network.Frame) {
 	if f.Client == feedID {
 		return
-	}
-	if join, ok := f.Request.(*kmsg.JoinGroupRequest); ok && !f.Answer {
-		s.mu.Lock()
-		s.joins[join.Group] = join
-		s.mu.Unlock()
 	}
 	if !f.Answer {
 		s.recordRequest(f)
@@ -110,40 +106,10 @@ func (s *Sim) observe(f *network.Frame) {
 			s.note("%s joined %s: generation %d, leads: %v", f.Client, f.Request.(*kmsg.JoinGroupRequest).Group, res.Generation, res.LeaderID == res.MemberID)
 			return
 		}
-	case *kmsg.SyncGroupResponse:
-		if res.ErrorCode == 0 {
-			req := f.Request.(*kmsg.SyncGroupRequest)
-			s.note("%s is assigned in generation %d of %s: %s", f.Client, req.Generation, req.Group, assignmentText(res.MemberAssignment))
-			return
-		}
 	case *kmsg.LeaveGroupResponse:
 		s.note("%s leaves its group", f.Client)
-	case *kmsg.OffsetCommitResponse:
-		req := f.Request.(*kmsg.OffsetCommitRequest)
-		for i, topic := range res.Topics {
-			for j, p := range topic.Partitions {
-				if p.ErrorCode == 0 {
-					s.note("%s committed %s[%d] to %d in generation %d", f.Client, topic.Topic, p.Partition, req.Topics[i].Partitions[j].Offset, req.Generation)
-				}
-			}
-		}
 	}
 	network.Codes(f.Response, func(code int16) {
 		s.note("%s: node %d answers %s with %v", f.Client, f.Node, f.Key.Name(), kerr.ErrorForCode(code))
 	})
-}
-
-func assignmentText(data []byte) string {
-	var a kmsg.ConsumerMemberAssignment
-	if err := a.ReadFrom(data); err != nil {
-		return "what cannot be read"
-	}
-	texts := make([]string, len(a.Topics))
-	for i, t := range a.Topics {
-		texts[i] = fmt.Sprintf("%s%v", t.Topic, t.Partitions)
-	}
-	if len(texts) == 0 {
-		return "nothing"
-	}
-	return strings.Join(texts, " ")
 }

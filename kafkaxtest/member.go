@@ -143,8 +143,7 @@ func (s *Sim) JoinLoop(group, topic string, loop func(ctx context.Context, m *Me
 		s.fatalf("%v", err)
 	}
 	m.Consumer = c
-	s.note("%s begins to consume %s in %s", m.Name, topic, group)
-	s.events.Add(history.Start{Member: m.Name, Group: group, Topics: []string{topic}, Time: time.Now()})
+	s.record(history.Start{Member: m.Name, Group: group, Topics: []string{topic}, Time: time.Now()})
 	ctx, cancel := context.WithCancel(context.Background())
 	result := make(chan error, 1)
 	go func() {
@@ -155,12 +154,12 @@ func (s *Sim) JoinLoop(group, topic string, loop func(ctx context.Context, m *Me
 	m.stop = sync.OnceValue(func() error {
 		defer cancel()
 		stop := history.Stop{Member: m.Name, Group: group, Began: time.Now(), Bound: c.Config().ShutdownTimeout}
-		n := s.events.Add(stop)
+		n := s.record(stop)
 		stopped := c.Close()
 		if stop.Returned = time.Now(); stopped != nil {
 			stop.Err = stopped.Error()
 		}
-		s.events.Set(n, stop)
+		s.complete(n, stop)
 		cancel()
 		if err := <-result; err != nil {
 			return err
@@ -224,12 +223,7 @@ func (m *Member) OnError(_ context.Context, _ kafkax.Message, err error) {
 
 // Leave closes the member as a good program does, and waits for it. It returns
 // the loop's error, or else that of the close.
-func (m *Member) Leave() error {
-	m.sim.note("%s is told to leave", m.Name)
-	err := m.stop()
-	m.sim.note("%s has left: %v", m.Name, err)
-	return err
-}
+func (m *Member) Leave() error { return m.stop() }
 
 // Freeze stalls all the member's connections until it is thawed: its group
 // hears nothing of it, as of a machine that hangs. Its handler runs on.
@@ -239,10 +233,9 @@ func (m *Member) Freeze() (thaw func()) { return m.sim.Freeze(m.Name) }
 // a broker, no commit and no leave. Its group finds out when its session has
 // timed out.
 func (m *Member) Crash() {
-	m.sim.note("%s crashes", m.Name)
 	m.sim.recordFault(history.Crash, m.Name, "")()
 	m.sim.network.Add(func(f *network.Frame) network.Fate {
-		return network.Fate{Lost: f.Client == m.Name, Held: nil}
+		return network.Fate{Lost: f.Client == m.Name}
 	})
 	m.sim.network.Close(func(client string, _ int32) bool { return client == m.Name })
 	ctx, cancel := context.WithCancel(context.Background())

@@ -51,6 +51,18 @@ func Identify(f func(msg kafkax.Message) string) Option {
 	return func(o *options) { o.identify = f }
 }
 
+// record adds an event, and a line of the history for it.
+func (s *Sim) record(e history.Event) (number int) {
+	s.note("%v", e)
+	return s.events.Add(e)
+}
+
+// complete is record for one that has ended.
+func (s *Sim) complete(number int, e history.Event) {
+	s.note("%v", e)
+	s.events.Set(number, e)
+}
+
 func (s *Sim) identify(m kafkax.Message) string {
 	if s.options.identify == nil {
 		return ""
@@ -116,7 +128,7 @@ func (s *Sim) recordAnswer(f *network.Frame) {
 		for i, topic := range res.Topics {
 			for j, p := range topic.Partitions {
 				if p.ErrorCode == 0 {
-					s.events.Add(history.Commit{
+					s.record(history.Commit{
 						Member: f.Client, Generation: int(req.Generation), Group: req.Group,
 						TopicPartition: s.log(topic.Topic, int(p.Partition)), Offset: req.Topics[i].Partitions[j].Offset, Time: time.Now(),
 					})
@@ -133,6 +145,9 @@ func (s *Sim) recordAnswer(f *network.Frame) {
 func (s *Sim) recordRequest(f *network.Frame) {
 	switch req := f.Request.(type) {
 	case *kmsg.JoinGroupRequest:
+		s.mu.Lock()
+		s.joins[req.Group] = req
+		s.mu.Unlock()
 		s.recordRevoked(f.Client, req.Group, "", false)
 	case *kmsg.LeaveGroupRequest:
 		for _, m := range append(req.Members, kmsg.LeaveGroupRequestMember{MemberID: req.MemberID}) {
@@ -157,7 +172,7 @@ func (s *Sim) recordAssignment(member string, req *kmsg.SyncGroupRequest, data [
 	s.mu.Lock()
 	s.assigned[memberOf{member, req.Group}] = assigned{assign, req.MemberID}
 	s.mu.Unlock()
-	s.events.Add(assign)
+	s.record(assign)
 }
 
 // assigned is what a member has, and under which id the group knows it.
@@ -180,7 +195,7 @@ func (s *Sim) recordRevoked(member, group, id string, lost bool) {
 	}
 	s.mu.Unlock()
 	if ok {
-		s.events.Add(history.Revoke{
+		s.record(history.Revoke{
 			Member: member, Group: group, Generation: had.Generation, Partitions: had.Partitions, Time: time.Now(), Lost: lost,
 		})
 	}
@@ -198,7 +213,7 @@ func (s *Sim) recordLetters(client string, req *kmsg.ProduceRequest, res *kmsg.P
 				if !ok {
 					continue
 				}
-				s.events.Add(history.DeadLetter{
+				s.record(history.DeadLetter{
 					Member: client, Group: header(m, kafkax.HeaderConsumerGroup),
 					Span: history.Span{TopicPartition: s.log(from.topic, from.partition), First: from.offset, Last: from.offset},
 					ID:   s.identify(m), To: req.Topics[i].Topic, Acknowledged: p.ErrorCode == 0, Time: time.Now(),
@@ -268,7 +283,7 @@ func (s *Sim) recordCall(ctx context.Context, member, group string, msg kafkax.M
 	s.attempts[at]++
 	d.Attempt = s.attempts[at]
 	s.mu.Unlock()
-	n := s.events.Add(d)
+	n := s.events.Add(d) // its line comes with its end
 	cut := make(chan time.Time, 1)
 	stop := context.AfterFunc(ctx, func() { cut <- time.Now() })
 	return func(err error) {
@@ -307,7 +322,7 @@ func (s *Sim) recordProblem(member, group string, err error) {
 	}
 	s.note("%s: %v", member, err)
 	if told.Outcome == kafkax.OutcomeSkipped && told.Offset >= 0 {
-		s.events.Add(history.Skip{
+		s.record(history.Skip{
 			Member: member, Group: group, Time: time.Now(),
 			Span: history.Span{TopicPartition: s.log(told.Topic, told.Partition), First: told.Offset, Last: told.Offset},
 		})
@@ -317,9 +332,9 @@ func (s *Sim) recordProblem(member, group string, err error) {
 // recordFault returns what ends it.
 func (s *Sim) recordFault(kind history.FaultKind, target, text string) (end func()) {
 	f := history.Fault{Kind: kind, Target: target, Text: text, Began: time.Now()}
-	n := s.events.Add(f)
+	n := s.record(f)
 	return func() {
 		f.Ended = time.Now()
-		s.events.Set(n, f)
+		s.complete(n, f)
 	}
 }

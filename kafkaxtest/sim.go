@@ -90,7 +90,6 @@ type options struct {
 	nodes  int
 	seed   uint64
 	topics map[string]int
-	extra  []kfake.Opt
 
 	identify func(kafkax.Message) string
 	spare    []kmsg.Key
@@ -157,7 +156,7 @@ func newSim(t testing.TB, virtual bool, opts []Option) *Sim {
 		settings = append(settings, kfake.SeedTopics(int32(partitions), topic))
 	}
 	var err error
-	if s.cluster, err = kfake.NewCluster(append(settings, o.extra...)...); err != nil {
+	if s.cluster, err = kfake.NewCluster(settings...); err != nil {
 		t.Fatalf("kafkaxtest: the cluster does not start: %v", err)
 	}
 	s.feed, err = kgo.NewClient(

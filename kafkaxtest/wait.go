@@ -13,23 +13,24 @@ var errNoReturn = errors.New("the handler did not return: it panicked, or ended 
 // the real one, it fails the test with the history that led there.
 func (s *Sim) Wait(what string, ok func() bool) {
 	s.T.Helper()
-	limit := 30 * time.Second
+	s.WaitFor(s.patience(), what, ok)
+}
+
+// patience is how long the test waits for what should come soon.
+func (s *Sim) patience() time.Duration {
 	if s.virtual {
-		limit = 10 * time.Minute
+		return 10 * time.Minute
 	}
-	s.WaitFor(limit, what, ok)
+	return 30 * time.Second
 }
 
 // WaitFor is Wait with another bound.
 func (s *Sim) WaitFor(limit time.Duration, what string, ok func() bool) {
 	s.T.Helper()
-	if !s.await(limit, ok) {
+	if !s.Becomes(limit, ok) {
 		s.fatalf("not in %v: %s", limit, what)
 	}
 }
-
-// Becomes is WaitFor that says whether it came to be, and fails nothing.
-func (s *Sim) Becomes(limit time.Duration, ok func() bool) bool { return s.await(limit, ok) }
 
 func (s *Sim) poll() time.Duration {
 	if s.virtual {
@@ -38,7 +39,8 @@ func (s *Sim) poll() time.Duration {
 	return 20 * time.Millisecond
 }
 
-func (s *Sim) await(limit time.Duration, ok func() bool) bool {
+// Becomes is WaitFor that says whether it came to be, and fails nothing.
+func (s *Sim) Becomes(limit time.Duration, ok func() bool) bool {
 	end := time.NewTimer(limit)
 	defer end.Stop()
 	// What brokers do by themselves, such as the end of a session, tells nobody.

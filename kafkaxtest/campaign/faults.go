@@ -2,6 +2,7 @@ package main
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -24,6 +25,9 @@ var groupKinds = []kmsg.Key{kmsg.JoinGroup, kmsg.SyncGroup, kmsg.Heartbeat, kmsg
 var ourKinds = []kmsg.Key{
 	kmsg.Produce, kmsg.Fetch, kmsg.ListOffsets, kmsg.Metadata, kmsg.OffsetCommit, kmsg.FindCoordinator, kmsg.InitProducerID,
 }
+
+// ourKindsButCommits is for what may not happen to commits: see leftOut.
+var ourKindsButCommits = slices.DeleteFunc(slices.Clone(ourKinds), func(k kmsg.Key) bool { return k == kmsg.OffsetCommit })
 
 // codes are errors that a broker may answer such a request with, and after which
 // a client should go on.
@@ -79,12 +83,12 @@ var faults = []fault{
 	}},
 	{"stalled", false, func(r *rand.Rand, c *course) func() {
 		t := c.target(r)
-		t.Requests, t.Answers = without(ourKinds, kmsg.OffsetCommit), r.IntN(2) == 0
+		t.Requests, t.Answers = ourKindsButCommits, r.IntN(2) == 0
 		return c.sim.Hold(t)
 	}},
 	{"never answered", false, func(r *rand.Rand, c *course) func() {
 		t := c.target(r)
-		t.Requests, t.Answers = without(ourKinds, kmsg.OffsetCommit), r.IntN(2) == 0
+		t.Requests, t.Answers = ourKindsButCommits, r.IntN(2) == 0
 		return c.sim.Lose(t)
 	}},
 	{"node down", false, func(r *rand.Rand, c *course) func() { return c.sim.Down(r.IntN(c.mode.nodes)) }},
@@ -137,13 +141,3 @@ var leftOut = []string{
 }
 
 func nothing() {}
-
-func without(kinds []kmsg.Key, one kmsg.Key) []kmsg.Key {
-	var rest []kmsg.Key
-	for _, k := range kinds {
-		if k != one {
-			rest = append(rest, k)
-		}
-	}
-	return rest
-}

@@ -46,9 +46,9 @@ type checker struct {
 
 	crashed map[string]instant // by member or producer
 	stopped map[string]stopped
-	names   map[string]bool // members and producers
-	faults  map[string]*faults
-	sentAt  map[message]int64 // see returned
+	names   map[string]bool      // members and producers
+	faults  map[string][]trouble // by target; of everybody by ""
+	sentAt  map[message]int64    // see returned
 }
 
 // stopped is what the stops of one member or producer said together.

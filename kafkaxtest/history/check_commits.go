@@ -68,9 +68,9 @@ func (p *partitionCheck) repeated(d Delivery, was finish, m moment) {
 		return
 	}
 	if t := p.trouble(was.member, was.at, m.t); cause != Sought && cause != Named && t != nil {
-		if done, ok := p.prefixAt[d.Offset]; ok && t.began-done > int64(p.groupCheck.rules.CommitWithin) && p.groupCheck.rules.CommitWithin > 0 {
+		if done, ok := p.prefixAt[d.Offset]; ok && t.from-done > int64(p.groupCheck.rules.CommitWithin) && p.groupCheck.rules.CommitWithin > 0 {
 			p.blame("duplicate due", v, "it was done %v before the fault that could explain it, and should have been committed within %v",
-				seconds(t.began-done), p.groupCheck.rules.CommitWithin)
+				seconds(t.from-done), p.groupCheck.rules.CommitWithin)
 		}
 	}
 	p.report.Duplicates[cause]++
@@ -101,9 +101,9 @@ func (p *partitionCheck) cause(d Delivery, was finish, m moment) Cause {
 	case p.again[d.Offset]:
 		return Named
 	case was.dropped:
-		return Cause(Cancelled)
+		return CutOff
 	case p.cut >= was.at && p.behind(d.Offset):
-		return Cause(Cancelled) // it could not be committed for one that was told to end
+		return CutOff // it could not be committed for one that was told to end
 	}
 	if t := p.trouble(was.member, was.at, m.t); t != nil {
 		return Cause(t.kind)

@@ -13,7 +13,7 @@ func (c *checker) checkGroups() {
 		if !ok {
 			g = &groupCheck{
 				checker: c, name: name, rules: c.rules.group(name),
-				partitions: map[TopicPartition]*partitionCheck{}, owned: map[claim]*assignment{}, alive: map[string]bool{},
+				partitions: map[TopicPartition]*partitionCheck{}, owned: map[claim]*assignment{},
 			}
 			groups[name] = g
 		}
@@ -84,8 +84,7 @@ type groupCheck struct {
 
 	partitions map[TopicPartition]*partitionCheck
 	owned      map[claim]*assignment
-	alive      map[string]bool // members that consume
-	calm       []span          // see well
+	calm       []Range // see well
 }
 
 // claim is a partition that a member has.
@@ -97,13 +96,10 @@ type claim struct {
 // assignment is how far a member has come in a partition.
 type assignment struct {
 	began   int64
-	revoked int64 // when it was lost; 0 if it is not
-	next    int   // index of the next visible record; -1 if it is not known
-	lanes   map[string]*work
+	revoked int64               // when it was lost; 0 if it is not
+	next    int                 // index of the next visible record; -1 if it is not known
+	lanes   map[string]Delivery // the last of the partition, or of each of its keys
 }
-
-// work is the last message of a partition, or of one of its keys.
-type work struct{ Delivery }
 
 func (g *groupCheck) add(e entry, at instant, ends bool) {
 	g.moments = append(g.moments, moment{at, e, ends})
@@ -113,13 +109,9 @@ func (g *groupCheck) check() {
 	slices.SortStableFunc(g.moments, func(a, b moment) int { return a.compare(b.instant) })
 	for _, m := range g.moments {
 		switch event := m.Event.(type) {
-		case Start:
-			g.alive[event.Member] = true
 		case Stop:
-			delete(g.alive, event.Member)
 			g.drop(event.Member)
 		case Fault:
-			delete(g.alive, event.Target)
 			g.drop(event.Target)
 		case Assign:
 			g.assign(event, m.t)
@@ -133,7 +125,7 @@ func (g *groupCheck) check() {
 			}
 		case DeadLetter:
 			p := g.of(event.TopicPartition)
-			for offset := event.First; offset <= max(event.First, event.Last); offset++ {
+			for offset := range event.offsets() {
 				if event.Acknowledged {
 					p.finish(offset, m, event.Member, false)
 				} else {
@@ -145,7 +137,7 @@ func (g *groupCheck) check() {
 				continue
 			}
 			p := g.of(event.TopicPartition)
-			for offset := event.First; offset <= max(event.First, event.Last); offset++ {
+			for offset := range event.offsets() {
 				p.finish(offset, m, event.Member, false)
 			}
 		case Commit:
@@ -180,7 +172,7 @@ func (g *groupCheck) assign(e Assign, at int64) {
 	for _, tp := range e.Partitions {
 		c := claim{e.Member, tp}
 		if a, ok := g.owned[c]; !ok || a.revoked > 0 {
-			g.owned[c] = &assignment{began: at, next: g.of(tp).position(), lanes: map[string]*work{}}
+			g.owned[c] = &assignment{began: at, next: g.of(tp).position(), lanes: map[string]Delivery{}}
 		}
 	}
 }
@@ -188,7 +180,7 @@ func (g *groupCheck) assign(e Assign, at int64) {
 func (g *groupCheck) revoke(e Revoke, at int64) {
 	for _, span := range e.Again {
 		p := g.of(span.TopicPartition)
-		for offset := span.First; offset <= max(span.First, span.Last); offset++ {
+		for offset := range span.offsets() {
 			p.again[offset] = true
 		}
 	}
@@ -224,10 +216,6 @@ func (g *groupCheck) finish() {
 		if g.rules.Complete {
 			p.complete()
 		}
-		if g.rulesProgress() > 0 {
-			p.progress()
-		}
+		p.progress()
 	}
 }
-
-func (g *groupCheck) rulesProgress() int64 { return int64(g.checker.rules.progress()) }

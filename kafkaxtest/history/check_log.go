@@ -73,7 +73,7 @@ func (l *logIndex) readable(isolation Isolation) []Record {
 	return l.Records
 }
 
-// sortedRanges makes ranges of what may overlap.
+// sortedRanges makes ranges of what may overlap: of offsets, or of nanoseconds.
 func sortedRanges(ranges []Range) []Range {
 	ranges = slices.Clone(ranges)
 	slices.SortFunc(ranges, func(a, b Range) int { return cmp.Compare(a.First, b.First) })

@@ -23,14 +23,11 @@ type partitionCheck struct {
 	verified  int            // so many of visible were looked at when something was committed
 	last      Commit
 	seeks     []Seek
-	sought    int64 // the last seek; below 0: none
-	lost      int64 // when a member lost it last; below 0: never
-	cut       int64 // when a handler was told to end last; below 0: never
-	activity  []span
+	sought    int64   // the last seek; below 0: none
+	lost      int64   // when a member lost it last; below 0: never
+	cut       int64   // when a handler was told to end last; below 0: never
+	activity  []Range // when handlers ran, in nanoseconds
 }
-
-// span of time, of a handler.
-type span struct{ from, to int64 }
 
 // finish is when a message was done, and by whom.
 type finish struct {
@@ -51,7 +48,7 @@ func newPartitionCheck(g *groupCheck, tp TopicPartition) *partitionCheck {
 	for _, s := range g.stopped {
 		for _, span := range s.again {
 			if span.TopicPartition == tp {
-				for offset := span.First; offset <= max(span.First, span.Last); offset++ {
+				for offset := range span.offsets() {
 					p.again[offset] = true
 				}
 			}
@@ -103,7 +100,7 @@ func (p *partitionCheck) handlerBegan(d Delivery, m moment) {
 	if !d.Ended.IsZero() {
 		to = p.since(d.Ended)
 	}
-	p.activity = append(p.activity, span{m.t, to})
+	p.activity = append(p.activity, Range{m.t, to})
 
 	if was, ok := p.finished[d.Offset]; ok {
 		p.repeated(d, was, m)
@@ -114,7 +111,7 @@ func (p *partitionCheck) handlerBegan(d Delivery, m moment) {
 		p.blame("member without claim", violationAt(d, d), "%s handled a message of a partition that it did not have", d.Member)
 		return
 	case !ok:
-		a = &assignment{began: m.t, next: -1, lanes: map[string]*work{}}
+		a = &assignment{began: m.t, next: -1, lanes: map[string]Delivery{}}
 		p.owned[claim{d.Member, p.tp}] = a
 	case a.revoked > 0 && m.t-a.revoked > int64(time.Second):
 		p.blame("member without claim", violationAt(d, d), "%s handled a message of a partition that it had lost", d.Member)
@@ -179,10 +176,10 @@ func (p *partitionCheck) inOrder(d Delivery, a *assignment) {
 			if rules.Ordering == OrderKey {
 				found = "order, key"
 			}
-			p.blame(found, violationAt(d, last.Delivery, d), "%d was handled, and %d before it was not done", d.Offset, last.Offset)
+			p.blame(found, violationAt(d, last, d), "%d was handled, and %d before it was not done", d.Offset, last.Offset)
 		}
 	}
-	a.lanes[name] = &work{Delivery: d}
+	a.lanes[name] = d
 }
 
 func (p *partitionCheck) handlerEnded(d Delivery, m moment) {

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -16,8 +17,11 @@ func (p *partitionCheck) progress() {
 	if p.log == nil || !p.log.Deleted.IsZero() || p.groupCheck.rules.Start == Latest {
 		return
 	}
-	limit := p.rulesProgress()
-	busy := merged(p.activity)
+	limit := int64(p.checker.rules.progress())
+	if limit <= 0 {
+		return
+	}
+	busy := sortedRanges(p.activity)
 	for _, offset := range p.visible {
 		from, known := p.available(offset)
 		if !known {
@@ -33,7 +37,7 @@ func (p *partitionCheck) progress() {
 		for _, gap := range gaps(busy, from, until) {
 			if idle, ok := p.idle(gap, limit); ok {
 				p.blame("no progress", Violation{TopicPartition: p.tp, Offset: offset, Group: p.name},
-					"it waited %v that nobody used, though the group had members and nothing was wrong", seconds(idle.to-idle.from))
+					"it waited %v that nobody used, though the group had members and nothing was wrong", seconds(idle.Last-idle.First))
 				return // the same holds for those behind it
 			}
 		}
@@ -55,43 +59,28 @@ func (p *partitionCheck) available(offset int64) (int64, bool) {
 
 // idle says whether a gap has enough time in which all was well, at a stretch:
 // no fault, and a member that has the partition or should.
-func (p *partitionCheck) idle(gap span, limit int64) (span, bool) {
+func (p *partitionCheck) idle(gap Range, limit int64) (Range, bool) {
 	for _, well := range p.well() {
-		from, to := max(gap.from, well.from), min(gap.to, well.to)
+		from, to := max(gap.First, well.First), min(gap.Last, well.Last)
 		if to-from > limit {
-			return span{from, to}, true
+			return Range{from, to}, true
 		}
 	}
-	return span{}, false
+	return Range{}, false
 }
 
-// merged is spans by their begin, without overlaps.
-func merged(spans []span) []span {
-	spans = slices.Clone(spans)
-	slices.SortFunc(spans, func(a, b span) int { return int(min(max(a.from-b.from, -1), 1)) })
-	out := spans[:0]
-	for _, s := range spans {
-		if n := len(out); n > 0 && s.from <= out[n-1].to {
-			out[n-1].to = max(out[n-1].to, s.to)
-			continue
+// gaps is what sorted ranges leave free between two times.
+func gaps(sorted []Range, from, to int64) []Range {
+	var free []Range
+	i, _ := slices.BinarySearchFunc(sorted, from, func(r Range, at int64) int { return cmp.Compare(r.Last, at) })
+	for ; i < len(sorted) && sorted[i].First < to; i++ {
+		if sorted[i].First > from {
+			free = append(free, Range{from, sorted[i].First})
 		}
-		out = append(out, s)
-	}
-	return out
-}
-
-// gaps is what sorted spans leave free between two times.
-func gaps(sorted []span, from, to int64) []span {
-	var free []span
-	i, _ := slices.BinarySearchFunc(sorted, from, func(s span, at int64) int { return int(min(max(s.to-at, -1), 1)) })
-	for ; i < len(sorted) && sorted[i].from < to; i++ {
-		if sorted[i].from > from {
-			free = append(free, span{from, sorted[i].from})
-		}
-		from = max(from, sorted[i].to)
+		from = max(from, sorted[i].Last)
 	}
 	if from < to {
-		free = append(free, span{from, to})
+		free = append(free, Range{from, to})
 	}
 	return free
 }
@@ -110,46 +99,43 @@ func (c *checker) returned() map[message]int64 {
 }
 
 // well is when nothing was wrong for anybody, and the group had a member.
-func (g *groupCheck) well() []span {
+func (g *groupCheck) well() []Range {
 	if g.calm != nil {
 		return g.calm
 	}
-	var bad []span
+	var bad []Range
 	for _, f := range g.faults {
-		for _, t := range f.all {
-			bad = append(bad, span{t.from, t.to})
+		for _, t := range f {
+			bad = append(bad, Range{t.from, t.to})
 		}
 	}
 	members, since := 0, int64(0)
 	for _, m := range g.moments {
 		change := 0
-		switch event := m.Event.(type) {
+		switch m.Event.(type) {
 		case Start:
 			change = 1
-		case Stop:
-			change = -1
-			_ = event
-		case Fault:
+		case Stop, Fault:
 			change = -1
 		}
 		if change == 0 {
 			continue
 		}
 		if members == 0 && change > 0 {
-			bad = append(bad, span{since, m.t + int64(g.checker.rules.Grace)})
+			bad = append(bad, Range{since, m.t + int64(g.checker.rules.Grace)})
 		}
 		// Whoever comes or goes, the group rebalances.
-		bad = append(bad, span{m.t, m.t + int64(g.checker.rules.Grace)})
+		bad = append(bad, Range{m.t, m.t + int64(g.checker.rules.Grace)})
 		if members += change; members == 0 {
 			since = m.t
 		}
 	}
 	if members == 0 {
-		bad = append(bad, span{since, never.t})
+		bad = append(bad, Range{since, never.t})
 	}
-	g.calm = gaps(merged(bad), 0, g.end)
+	g.calm = gaps(sortedRanges(bad), 0, g.end)
 	if g.calm == nil {
-		g.calm = []span{}
+		g.calm = []Range{}
 	}
 	return g.calm
 }

@@ -64,18 +64,14 @@ func (c *checker) checkAfterStop(e entry, d Delivery) {
 	}
 }
 
-// span of time in which something was wrong, its consequences included.
+// trouble is the time in which something was wrong, its consequences included.
 type trouble struct {
 	kind     FaultKind
 	from, to int64
-	began    int64
 }
 
-// faults are those of one target.
-type faults struct{ all []trouble }
-
 func (c *checker) indexFaults() {
-	c.faults = map[string]*faults{}
+	c.faults = map[string][]trouble{}
 	for _, e := range c.events {
 		f, ok := e.Event.(Fault)
 		if !ok {
@@ -85,14 +81,11 @@ func (c *checker) indexFaults() {
 		if !c.names[target] && f.Kind != Crash {
 			target = "" // everybody
 		}
-		if c.faults[target] == nil {
-			c.faults[target] = new(faults)
-		}
-		began, to := c.since(f.Began), int64(math.MaxInt64)
+		to := int64(math.MaxInt64)
 		if !f.Ended.IsZero() {
 			to = c.since(f.Ended) + int64(c.rules.Grace)
 		}
-		c.faults[target].all = append(c.faults[target].all, trouble{f.Kind, began, to, began})
+		c.faults[target] = append(c.faults[target], trouble{f.Kind, c.since(f.Began), to})
 	}
 }
 
@@ -101,13 +94,9 @@ func (c *checker) indexFaults() {
 func (c *checker) trouble(member string, from, to int64) *trouble {
 	var first *trouble
 	for _, target := range []string{member, ""} {
-		f := c.faults[target]
-		if f == nil {
-			continue
-		}
-		for i := range f.all {
-			t := &f.all[i]
-			if t.from <= to && from <= t.to && (first == nil || t.began < first.began) {
+		for i := range c.faults[target] {
+			t := &c.faults[target][i]
+			if t.from <= to && from <= t.to && (first == nil || t.from < first.from) {
 				first = t
 			}
 		}

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"iter"
 	"time"
 )
 
@@ -34,6 +35,17 @@ type Span struct {
 	TopicPartition
 
 	First, Last int64
+}
+
+// offsets is each of them.
+func (s Span) offsets() iter.Seq[int64] {
+	return func(yield func(int64) bool) {
+		for offset := s.First; offset <= max(s.First, s.Last); offset++ {
+			if !yield(offset) {
+				return
+			}
+		}
+	}
 }
 
 // SendOutcome is what a producer said about a message.

@@ -65,6 +65,7 @@ const (
 	LostMembership Cause = "lost membership" // a Revoke that was Lost
 	Named          Cause = "named"           // a Stop or Revoke said that it comes again
 	Sought         Cause = "seek"            // a Seek went back
+	CutOff         Cause = "cancelled"       // its handler, or one before it, had been told to end
 )
 
 // Report is what a check found.

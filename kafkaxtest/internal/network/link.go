@@ -94,22 +94,9 @@ func (l *link) carry(from, to net.Conn, identify func(data []byte) *Frame) {
 		}
 		f.Number = number
 		if !l.pass(f, data, to) {
-			if l.stopped() {
-				return
-			}
-			// Lost: what follows is read, and goes nowhere.
-			q.drain()
+			q.drain() // what follows is read, and goes nowhere
 			return
 		}
-	}
-}
-
-func (l *link) stopped() bool {
-	select {
-	case <-l.done:
-		return true
-	default:
-		return false
 	}
 }
 
