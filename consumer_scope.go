@@ -50,26 +50,37 @@ func (s *scope) report(partition int, err error) {
 // joinCallPatience is how long a join waits in silence for code of the caller's.
 const joinCallPatience = 5 * time.Second
 
+// leavingCallPatience is the same after a stop, which sees a join through that is
+// under way, so as to leave under the name that the group has for this member.
+const leavingCallPatience = 100 * time.Millisecond
+
 // callToJoin runs code of the caller's that a join cannot do without, and waits for
-// it until ctx ends. When it has not returned for joinCallPatience, that is reported
-// and late is called, so that nobody else waits for this member.
+// it until ctx ends, or a moment longer. When it has not returned for
+// joinCallPatience, that is reported and late is called, so that nobody else waits
+// for this member.
 func (s *scope) callToJoin(ctx context.Context, what string, f func() error, late func()) error {
+	failed := func(err error) error {
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		return nil
+	}
 	result := callUser(f)
 	patience := time.NewTimer(joinCallPatience)
 	defer patience.Stop()
 	for {
 		select {
 		case err := <-result:
-			if err != nil {
-				return fmt.Errorf("%s: %w", what, err)
-			}
-			return nil
+			return failed(err)
 		case <-patience.C:
 			s.arrive()
 			s.report(-1, fmt.Errorf("group %s: %s has not returned for %v, and nothing is consumed until it does", s.cfg.GroupID, what, joinCallPatience))
 			late()
 		case <-ctx.Done():
-			return ErrClosed // nobody needs its result any more
+			if err, ok := within(result, leavingCallPatience); ok {
+				return failed(err)
+			}
+			return ErrClosed
 		}
 	}
 }

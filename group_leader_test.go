@@ -2,9 +2,13 @@ package kafkax
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
+	"errors"
 	"net"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // written collects what is written to it.
@@ -23,6 +27,33 @@ func frame(key, version uint16, size int) []byte {
 	binary.BigEndian.PutUint16(b[6:], version)
 	b[size-1] = 1
 	return b
+}
+
+// A join that is under way when a stop comes asks the balancer once more. Without
+// its answer the member could neither join nor leave.
+func TestD4_CodeOfAJoinIsStillAskedAfterAStop(t *testing.T) {
+	t.Parallel()
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	wrong := errors.New("wrong")
+	for range 100 {
+		if err := new(scope).callToJoin(stopped, "code", func() error { return nil }, func() {}); err != nil {
+			t.Fatalf("code that returns at once: %v", err)
+		}
+		if err := new(scope).callToJoin(stopped, "code", func() error { return wrong }, func() {}); !errors.Is(err, wrong) {
+			t.Fatalf("code that fails at once: %v", err)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		held, began := make(chan struct{}), time.Now()
+		err := new(scope).callToJoin(ctx, "code", func() error { <-held; return nil }, func() {})
+		if took := time.Since(began); !errors.Is(err, ErrClosed) || took != leavingCallPatience {
+			t.Errorf("code that does not return: %v after %v", err, took)
+		}
+		close(held)
+	})
 }
 
 func TestD12_NoCreateConnChangesTheOneByte(t *testing.T) {
