@@ -352,7 +352,11 @@ func (a *assignment) sendOffsets(offsets map[string]map[int]int64) error {
 	}
 	err := a.exchangeOffsets(req)
 	if isRefused(err) && a.secondTry(err) {
-		return a.exchangeOffsets(req)
+		err = a.exchangeOffsets(req)
+	}
+	if a.dialer.keptOut(err) {
+		// Credentials may be being exchanged. The generation's connection was let in.
+		return a.gen.CommitOffsets(offsets)
 	}
 	return err
 }

@@ -3,6 +3,9 @@ package kafkax_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -149,6 +152,53 @@ func TestD14_StopOfSeveralTopicsHasTheGroupsGrace(t *testing.T) {
 		}
 		if _, ok := errors.AsType[*kafkax.ShutdownError](err); !ok || time.Since(began) > 11*time.Second {
 			t.Errorf("Close returned %v after %v", err, time.Since(began))
+		}
+	})
+}
+
+// While new connections are refused, as in the middle of a rotation of credentials,
+// what runs goes on over those it has: handlers, and the commits of what they did.
+func TestD1_CommitsGoOnWhileCredentialsAreExchanged(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := startVirtualBroker(t, 1, kfake.EnableSASL(), kfake.Superuser("PLAIN", "alice", "right"))
+		password := filepath.Join(t.TempDir(), "password")
+		set := func(text string) {
+			if err := os.WriteFile(password, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		set("right")
+		p, err := kafkax.NewProducer(kafkax.WithProducerBrokers(b.addrs...), kafkax.WithProducerTopic(b.topic), kafkax.WithProducerDial(b.dial),
+			kafkax.WithProducerSASLMechanism(kafkax.SASLPlain), kafkax.WithProducerSASLUsername("alice"), kafkax.WithProducerSASLPassword("right"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		c := b.consumer(t, "g", kafkax.WithConsumerSASLMechanism(kafkax.SASLPlain), kafkax.WithConsumerSASLUsername("alice"),
+			kafkax.WithConsumerSASLPasswordFile(password))
+		var handled atomic.Int64
+		stop := run(t, func(ctx context.Context) error {
+			return c.Consume(ctx, func(context.Context, kafka.Message) error { handled.Add(1); return nil })
+		})
+		committed := func(want int64) {
+			t.Helper()
+			eventuallyWithin(t, time.Minute, fmt.Sprint("a commit of ", want), func() bool {
+				info := b.GroupInfo("g")
+				return info != nil && info.Commits[b.topic][0].Offset == want
+			})
+		}
+		for n := range int64(3) {
+			if err := p.SendMessage(t.Context(), nil, []byte("v")); err != nil {
+				t.Fatal(err)
+			}
+			committed(n + 1)
+			set("half of a")            // from the first commit on
+			time.Sleep(2 * time.Minute) // the connection of the last commit is idle for so long that it is closed
+		}
+		set("right")
+		if err := stop(); err != nil || handled.Load() != 3 {
+			t.Errorf("%d handled, error %v", handled.Load(), err)
 		}
 	})
 }

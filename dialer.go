@@ -232,6 +232,13 @@ func (d *dialer) reason(err error) error {
 	return fmt.Errorf("%w (%w)", trouble, err)
 }
 
+// keptOut says whether a new connection came as far as the question who this
+// client is, and no farther. What was connected before may go on meanwhile.
+func (d *dialer) keptOut(err error) bool {
+	failure, ok := errors.AsType[*ConnectError](err)
+	return ok && (failure.refused || slices.Contains([]string{stepTLS, stepHandshake, stepCredentials, stepAuthenticate, stepVerify}, failure.Step))
+}
+
 // dial is kafka.Dialer's DialFunc. Every error is a *ConnectError.
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	return d.openAny(ctx, network, address, direct)
