@@ -40,12 +40,12 @@ func startBroker(t testing.TB, partitions int32, opts ...kfake.Opt) *broker {
 	return &broker{Cluster: c, topic: topic, addrs: c.ListenAddrs()}
 }
 
-// startVirtualBroker is startBroker with one partition, inside a bubble of
-// testing/synctest, where all runs on the bubble's clock.
-func startVirtualBroker(t testing.TB, opts ...kfake.Opt) *broker {
+// startVirtualBroker is startBroker inside a bubble of testing/synctest, where all
+// runs on the bubble's clock.
+func startVirtualBroker(t testing.TB, partitions int32, opts ...kfake.Opt) *broker {
 	t.Helper()
 	var network kfake.VirtualNetwork
-	b := startBroker(t, 1, append([]kfake.Opt{kfake.ListenFn(network.Listen), kfake.Ports(9092)}, opts...)...)
+	b := startBroker(t, partitions, append([]kfake.Opt{kfake.ListenFn(network.Listen), kfake.Ports(9092)}, opts...)...)
 	b.dial = network.DialContext
 	return b
 }

@@ -82,11 +82,11 @@ type ConnectionConfig struct {
 	// TLS is the encryption. Default none.
 	TLS TLSConfig
 
-	mechanism   sasl.Mechanism // injected by option; wins over SASL
-	tlsConfig   *tls.Config    // injected by option; wins over TLS
-	dial        dialFunc       // injected by option; nil: TCP
-	logger      kafka.Logger   // nil: progress is not logged
-	errorLogger kafka.Logger   // nil: slog.Default
+	mechanism   sasl.Mechanism     // injected by option; wins over SASL
+	tlsConfig   func() *tls.Config // injected by option; wins over TLS; hidden, as it may hold a key
+	dial        dialFunc           // injected by option; nil: TCP
+	logger      kafka.Logger       // nil: progress is not logged
+	errorLogger kafka.Logger       // nil: slog.Default
 
 	// sources says where each value came from. It is nil in a config that was
 	// written as a literal, and shared by all copies, as it never changes.
@@ -297,8 +297,9 @@ type RetryConfig struct {
 // refuses the dead letter for good: see [WithOnFailure].
 //
 // WriteMessages is called by several goroutines at once, each on one of its own.
-// When ctx ends it is waited for no longer than a moment, and what it returns
-// after that is not looked at. The messages are its to change.
+// Ctx ends when a stop may wait no longer, and 3 s after a rebalance began. Then
+// the call is waited for no longer than a moment, and what it returns after that
+// is not looked at. The messages are its to change.
 //
 // The Topic of a dead letter is the configured dead letter topic. Without one
 // it is empty, and the writer must have its own; a kafka.Writer refuses both.

@@ -74,11 +74,15 @@ func configurationTables(t *testing.T) string {
 	section("Producer", own(producer), "Producer")
 	section("Consumer", own(consumer), "Consumer")
 
-	b.WriteString("## Names in other clients\n\nWhat the Java client and librdkafka call what a key sets. An error or a warning of an unknown key says so too.\n\n" +
+	b.WriteString("## Names in other clients\n\nWhat the Java client and librdkafka call what a key sets, and what none does. An error or a warning of an unknown key says so too.\n\n" +
 		"| There | Here |\n| --- | --- |\n")
 	names := kafkax.KafkaNames()
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		fmt.Fprintf(&b, "| %s | `%s` |\n", name, strings.Join(names[name], "`, `"))
+		here := "no key"
+		if len(names[name]) > 0 {
+			here = "`" + strings.Join(names[name], "`, `") + "`"
+		}
+		fmt.Fprintf(&b, "| %s | %s |\n", name, here)
 	}
 	b.WriteString("\n")
 

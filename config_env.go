@@ -64,8 +64,9 @@ type variable struct {
 }
 
 // readEnv turns the environment into a layer. A variable that is set but empty
-// counts as not set, as deployment tools often cannot leave one out. It warns
-// of variables that are ours by their prefix and by nothing else.
+// counts as not set, as deployment tools often cannot leave one out, and so does
+// one of white space alone, unless it is a password. It warns of variables that
+// are ours by their prefix and by nothing else.
 func readEnv(environ []string, prefix string) (env environment, warnings []warning) {
 	keys := map[string]string{envName(prefix, configFileKey): configFileKey}
 	for name := range knownKeys() {
@@ -81,7 +82,7 @@ func readEnv(environ []string, prefix string) (env environment, warnings []warni
 		unknown, prefixed := strings.CutPrefix(name, prefix)
 		kafkas, isKafkas := strings.CutPrefix(name, "KAFKA_")
 		switch {
-		case ours && value == "":
+		case ours && (value == "" || strings.TrimSpace(value) == "" && !knownKeys()[key].secret):
 			env.hints = append(env.hints, variable{name, "is empty", suggestion{keys: []string{key}, near: true}})
 		case key == configFileKey:
 			env.file = given
@@ -109,7 +110,10 @@ func (env *environment) unknown(name string, meant suggestion) warning {
 	for i, key := range meant.keys {
 		keys[i] = env.name(key)
 	}
-	attrs := logAttrs{slog.String("variable", cutText(name, maxShown)), slog.String("nearest", strings.Join(keys, ","))}
+	attrs := logAttrs{slog.String("variable", cutText(name, maxShown))}
+	if len(keys) > 0 {
+		attrs = append(attrs, slog.String("nearest", strings.Join(keys, ",")))
+	}
 	if meant.kafka != "" {
 		attrs = append(attrs, slog.String("kafka", meant.kafka))
 	}

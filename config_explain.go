@@ -176,6 +176,9 @@ func (k configKey) shownValue() any {
 	case bool, int, float64:
 		return v
 	case []string:
+		if strings.Contains(k.text(), "@") { // what is masked then may go over several
+			return []string{k.shown()}
+		}
 		items := slices.Clone(v)
 		for i := range items {
 			items[i] = k.mask(items[i])

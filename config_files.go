@@ -14,6 +14,9 @@ const (
 	// file of another kind takes.
 	maxFileBytes = 1 << 20
 
+	// configFileKey names, in errors, the user's YAML file, which no key can.
+	configFileKey = "config_file"
+
 	// othersWrite are the bits of a file's mode that let its group and everybody
 	// write it.
 	othersWrite = 0o022

@@ -44,16 +44,12 @@ const maxShown = 200
 
 func (k configKey) mask(text string) string {
 	switch {
-	case k.secret && text != "", k.path && text != "" && !looksLikePath(text):
+	case k.secret && text != "", k.path && text != "" && !looksLikePath(text), holdsCredentials(text):
 		return masked
-	case k.list: // An address may have been given as a URL with credentials.
-		parts := strings.Split(text, ",")
-		for i, p := range parts {
-			if at := strings.LastIndexByte(p, '@'); at >= 0 {
-				parts[i] = masked + p[at:]
-			}
+	case k.list: // An address may have been given as a URL, and a password in it may have commas.
+		if at := strings.LastIndexByte(text, '@'); at >= 0 {
+			text = masked + text[at:]
 		}
-		text = strings.Join(parts, ",")
 	}
 	if len(text) > maxShown {
 		text = text[:maxShown] + "..."

@@ -82,8 +82,9 @@ func (s surroundings) merge(r *resolver, d *draft, conn *ConnectionConfig) {
 		d.warnings = append(d.warnings, warnings...)
 		r.env = &env
 	}
+	warn := func(w warning) { s.warn(conn.errorLogger, w) }
 	for _, w := range d.warnings {
-		s.warn(conn.errorLogger, w)
+		warn(w)
 	}
 	doc := d.document
 	if doc.source == "" {
@@ -93,7 +94,7 @@ func (s surroundings) merge(r *resolver, d *draft, conn *ConnectionConfig) {
 	defaults, problems := readYAML(defaultYAML, "", "")
 	r.problems = append(r.problems, problems...)
 	r.add(defaults)
-	settings, problems := doc.layer(d.section)
+	settings, problems := doc.layer(d.section, warn)
 	r.problems = append(r.problems, problems...)
 	r.add(settings)
 	r.add(env.settings)

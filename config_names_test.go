@@ -49,6 +49,11 @@ func TestC2_KafkasNames(t *testing.T) {
 		{"at its side", "consumer: {auto.offset.reset: x}\n", "Kafka's auto.offset.reset is consumer.start_offset and consumer.offset_reset here"},
 		{"another key's name", "producer: {batch.size: 1}\n", "Kafka's batch.size is producer.batch_bytes here"},
 		{"one word", "producer: {acks: all}\n", "Kafka's acks is producer.required_acks here"},
+		{"without a key", "consumer: {enable.auto.commit: x}\n", "Kafka's enable.auto.commit has no key here"},
+		{"a password without a key", "ssl.truststore.password: x\n", "Kafka's ssl.truststore.password has no key here"},
+		{"of a tool's flag", "bootstrap-server: a:1\n", "Kafka's bootstrap.server is brokers here"},
+		{"mistyped", "bootstrap.severs: a:1\n", "Kafka's bootstrap.servers is brokers here"},
+		{"mistyped, without a key", "enable_autocommit: true\n", "Kafka's enable.auto.commit has no key here"},
 		{"librdkafka's", "producer: {queue.buffering.max.ms: 1}\n", "Kafka's queue.buffering.max.ms is producer.batch_timeout here"},
 	}
 	for _, tt := range tests {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,15 +21,29 @@ func nameRule(s string) string {
 		return "must be valid UTF-8 of at most 32767 bytes"
 	case strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }):
 		return "must hold no control characters and nothing else that cannot be seen"
+	case isQuoted(s):
+		return quotesRule
 	}
 	return ""
 }
 
+const quotesRule = "must not be in quotes: they are part of it where no shell takes them off, as in a file of variables"
+
+// isQuoted finds the quotes that a shell or YAML would have taken off.
+func isQuoted(s string) bool {
+	return len(s) > 1 && s[0] == s[len(s)-1] && strings.IndexByte("\"'", s[0]) >= 0
+}
+
 // passwordRule refuses what is hardly ever meant, as nothing may be taken off a
-// password in silence.
+// password in silence. SCRAM would take off what has no width.
 func passwordRule(s string) string {
-	if strings.ContainsFunc(s, unicode.IsControl) {
+	switch {
+	case strings.ContainsFunc(s, unicode.IsControl):
 		return "must hold no control characters; the last one is often the line's end of the file it came from"
+	case !utf8.ValidString(s):
+		return "must be valid UTF-8"
+	case strings.ContainsFunc(s, func(r rune) bool { return unicode.Is(unicode.Cf, r) }):
+		return "must hold nothing without a width, such as a byte order mark at the beginning of the file it came from"
 	}
 	return ""
 }
@@ -43,6 +58,8 @@ func pathRule(s string) string {
 	const remedy = ": put that into a file, and name the file; it is not shown here"
 	tooLong := func(element string) bool { return len(element) > maxName }
 	switch {
+	case isQuoted(s):
+		return quotesRule
 	case strings.Contains(s, "-----"):
 		return "holds no path but key material" + remedy
 	case strings.ContainsFunc(s, unicode.IsControl):
@@ -76,6 +93,13 @@ func looksLikePath(s string) bool {
 	starts := []string{"/", "./", "../", "~/"}
 	return strings.Count(s, "/") > 1 && slices.ContainsFunc(starts, func(start string) bool { return strings.HasPrefix(s, start) })
 }
+
+// credentials is how text begins or goes on that has them and was put into a key
+// of something else: a key in PEM, the JAAS configuration of Java's clients, the
+// query of a URL.
+var credentials = regexp.MustCompile(`(?i)-----BEGIN|(passw(or)?d|secret|token) *=`)
+
+func holdsCredentials(s string) bool { return credentials.MatchString(s) }
 
 // topicRule is the brokers' own rule for names. Empty means none.
 func topicRule(s string) string {

@@ -98,6 +98,25 @@ func TestC1_NothingInvisibleInNames(t *testing.T) {
 		}
 	}
 
+	for _, key := range []string{"client_id", "sasl.username", "tls.server_name", "consumer.group_id"} {
+		for _, text := range []string{`"quoted"`, ` 'quoted'` + "\n", `""`} {
+			file := writeFile(t, fmt.Sprintf("%s: %q\n", key, text))
+			r := kafkax.ResolveConsumer(append(slices.Clone(minimal[:3]), "KAFKAX_CONFIG_FILE="+file, "KAFKAX_TLS_ENABLED=true",
+				"KAFKAX_SASL_MECHANISM=PLAIN", "KAFKAX_SASL_PASSWORD=p",
+				cmp.Or(map[string]string{"sasl.username": "X=x"}[key], "KAFKAX_SASL_USERNAME=alice"),
+				cmp.Or(map[string]string{"consumer.group_id": "X=x"}[key], "KAFKAX_CONSUMER_GROUP_ID=g")))
+			checkRule(t, r.Err, key, "must not be in quotes")
+		}
+	}
+	for key, env := range map[string]string{"config_file": `KAFKAX_CONFIG_FILE="/etc/kafkax.yaml"`, "tls.ca_file": "KAFKAX_TLS_CA_FILE='/ca.pem'"} {
+		checkRule(t, kafkax.ResolveConsumer(environ("KAFKAX_TLS_ENABLED=true", env)).Err, key, "must not be in quotes")
+	}
+	for _, name := range []string{`"`, `a"b"`, `'tis`, `"a'`} {
+		if r := kafkax.ResolveConsumer(environ("KAFKAX_CONSUMER_GROUP_ID=" + name)); r.Err != nil || r.Config.GroupID != name {
+			t.Errorf("%s: got %q and %v", name, r.Config.GroupID, r.Err)
+		}
+	}
+
 	// A password is not changed, but what cannot be meant is said.
 	sasl := environ("KAFKAX_SASL_MECHANISM=PLAIN", "KAFKAX_SASL_USERNAME=alice")
 	for _, text := range []string{secret + "\n", secret + "\r\n", "a\x00" + secret, "\t" + secret} {
@@ -107,7 +126,18 @@ func TestC1_NothingInvisibleInNames(t *testing.T) {
 			t.Errorf("shows the password: %v", err)
 		}
 	}
-	for _, text := range []string{" p ", "pä$\"'ß", "\u00a0"} {
+	for text, rule := range map[string]string{
+		"\ufeff" + secret: "without a width", secret + "\u200b": "without a width", "\u00ad" + secret: "without a width", secret + "\xe4": "valid UTF-8",
+	} {
+		checkRule(t, kafkax.ResolveConsumer(append(slices.Clone(sasl), "KAFKAX_SASL_PASSWORD="+text)).Err, "sasl.password", rule)
+		_, err := kafkax.NewConsumer(kafkax.WithConsumerBrokers("a:1"), kafkax.WithConsumerTopic("t"), kafkax.WithConsumerGroupID("g"),
+			kafkax.WithConsumerSASLMechanism("PLAIN"), kafkax.WithConsumerSASLUsername("alice"), kafkax.WithConsumerSASLPasswordFile(writeFile(t, text)))
+		checkRule(t, err, "sasl.password_file", rule)
+		if strings.Contains(fmt.Sprint(err), secret) {
+			t.Errorf("shows the password: %v", err)
+		}
+	}
+	for _, text := range []string{" ", " p ", "pä$\"'ß", "\u00a0"} {
 		r := kafkax.ResolveConsumer(append(slices.Clone(sasl), "KAFKAX_SASL_PASSWORD="+text))
 		if r.Err != nil || r.Config.SASL.Password.Reveal() != text {
 			t.Errorf("%q: got %q and %v", text, r.Config.SASL.Password.Reveal(), r.Err)

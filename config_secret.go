@@ -121,8 +121,12 @@ func keyStream(vector []byte) cipher.Stream {
 	return cipher.NewCTR(block, vector)
 }
 
+// hide keeps a value where nothing can print it: what a function refers to cannot
+// be reached from outside.
+func hide[T any](value T) func() T { return func() T { return value } }
+
 // hiddenMechanism is a mechanism of the caller's that nothing can print, as it
-// may hold a password: what functions refer to cannot be reached from outside.
+// may hold a password.
 type hiddenMechanism struct {
 	name  func() string
 	start func(context.Context) (sasl.StateMachine, []byte, error)

@@ -2,6 +2,8 @@ package kafkax_test
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/tls"
 	"encoding/gob"
 	"encoding/json"
 	"encoding/xml"
@@ -13,7 +15,6 @@ import (
 	"strings"
 	"testing"
 	"text/template"
-	"unsafe"
 
 	"github.com/segmentio/kafka-go/sasl/plain"
 	"gopkg.in/yaml.v3"
@@ -60,7 +61,9 @@ func TestC3_NothingPrintsASecret(t *testing.T) {
 	env := environ("KAFKAX_SASL_MECHANISM=PLAIN", "KAFKAX_SASL_USERNAME=alice", "KAFKAX_SASL_PASSWORD="+secret)
 	p, c := kafkax.ResolveProducer(env), kafkax.ResolveConsumer(env)
 	injected := kafkax.ResolveProducer(environ(), kafkax.WithProducerSASL(plain.Mechanism{Username: "alice", Password: secret}))
-	if err := errors.Join(p.Err, c.Err, injected.Err); err != nil {
+	key := ed25519.NewKeyFromSeed([]byte(strings.Repeat(secret, 5)[:ed25519.SeedSize]))
+	injectedTLS := kafkax.ResolveConsumer(environ(), kafkax.WithConsumerTLSConfig(&tls.Config{Certificates: []tls.Certificate{{PrivateKey: key}}}))
+	if err := errors.Join(p.Err, c.Err, injected.Err, injectedTLS.Err); err != nil {
 		t.Fatal(err)
 	}
 	producer, err := kafkax.NewProducer(kafkax.WithProducerConfig(p.Config))
@@ -103,7 +106,7 @@ func TestC3_NothingPrintsASecret(t *testing.T) {
 		"list": []any{s, &s}, "map": map[string]any{"s": s, "p": &s}, "as an error": fmt.Errorf("x: %v", s),
 		"sasl config": p.Config.SASL, "connection config": p.Config.ConnectionConfig,
 		"producer config": p.Config, "consumer config": c.Config,
-		"injected mechanism": injected.Config, "in a private field": struct{ c kafkax.ProducerConfig }{injected.Config},
+		"injected mechanism": injected.Config, "injected TLS": injectedTLS.Config, "in a private field": struct{ c kafkax.ProducerConfig }{injected.Config},
 		"producer": producer, "producer with SCRAM": producer2, "producer with a password file": producer3, "consumer": consumer, "several topics": several,
 		"producer's value": reflect.ValueOf(producer).Elem().Interface(), "consumer's value": reflect.ValueOf(consumer).Elem().Interface(),
 		"producer in a private field": struct{ p *kafkax.Producer }{producer},
@@ -123,7 +126,7 @@ func TestC3_NothingPrintsASecret(t *testing.T) {
 // writings is a value through everything that writes values. What refuses to
 // is left out.
 func writings(v any) map[string]string {
-	out := map[string]string{"a deep printer": deepPrint(v)}
+	out := map[string]string{"a deep printer": kafkax.DeepPrint(v)}
 	for _, flags := range []string{"", "+", "#", " ", "0", "-", "40", ".2", "+#"} {
 		for _, verb := range "vTtbcdoOqxXUeEfFgGspw" {
 			format := "%" + flags + string(verb)
@@ -160,51 +163,6 @@ func writings(v any) map[string]string {
 	slog.New(slog.NewJSONHandler(&objects, nil)).Info("x", "v", v)
 	out["slog text"], out["slog json"] = lines.String(), objects.String()
 	return out
-}
-
-// deepPrint follows every pointer and reads every field, exported or not, and
-// calls no method.
-func deepPrint(v any) string {
-	var b strings.Builder
-	seen := map[unsafe.Pointer]bool{}
-	var walk func(v reflect.Value)
-	walk = func(v reflect.Value) {
-		switch v.Kind() {
-		case reflect.Pointer:
-			if !v.IsNil() && !seen[v.UnsafePointer()] {
-				seen[v.UnsafePointer()] = true
-				walk(v.Elem())
-			}
-		case reflect.Interface:
-			if !v.IsNil() {
-				walk(v.Elem())
-			}
-		case reflect.Struct:
-			for i := range v.NumField() {
-				walk(v.Field(i))
-			}
-		case reflect.Map:
-			for entries := v.MapRange(); entries.Next(); {
-				walk(entries.Key())
-				walk(entries.Value())
-			}
-		case reflect.Slice, reflect.Array:
-			if v.Type().Elem().Kind() == reflect.Uint8 {
-				for i := range v.Len() {
-					b.WriteByte(byte(v.Index(i).Uint()))
-				}
-				b.WriteByte('\n')
-				return
-			}
-			for i := range v.Len() {
-				walk(v.Index(i))
-			}
-		case reflect.String:
-			b.WriteString(v.String() + "\n")
-		}
-	}
-	walk(reflect.ValueOf(v))
-	return b.String()
 }
 
 // What was written of a secret must not become one when it is read again.

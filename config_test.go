@@ -208,6 +208,15 @@ func TestLayers(t *testing.T) {
 			"client_id", "other", "kafkax.yaml:1",
 		},
 		{"an empty variable is not set", []string{withFile, "KAFKAX_CONSUMER_MIN_BYTES="}, nil, "consumer.min_bytes", "7", "kafkax.yaml:5"},
+		{"a blank variable is not set", []string{withFile, "KAFKAX_CONSUMER_CLIENT_ID= \r\n"}, nil, "client_id", "file-side", "kafkax.yaml:3"},
+		{"a blank variable for the file is not set", []string{"KAFKAX_CONFIG_FILE=\n"}, nil, "client_id", "kafkax", "default"},
+		{"a line's end behind the file's path", []string{withFile + "\r\n"}, nil, "consumer.min_bytes", "7", "kafkax.yaml:5"},
+		{
+			"and in an option",
+			nil,
+			[]kafkax.ConsumerOption{kafkax.WithConsumerConfigFile(" " + file + "\n")},
+			"consumer.min_bytes", "7", "kafkax.yaml:5",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -452,7 +461,6 @@ func TestC1_Rules(t *testing.T) {
 		{"producer idempotent without all", "producer.idempotent=true;producer.required_acks=one", "producer.idempotent", "needs all from producer.required_acks, which is one"},
 		{"producer delivery below write", "producer.delivery_timeout=5s", "producer.delivery_timeout", "must not be below producer.write_timeout, which is 10s (default)"},
 		{"producer compression", "producer.compression=brotli", "producer.compression", "must be one of none, gzip, snappy, lz4, zstd"},
-		{"producer compression empty is not none", "producer.compression= ", "producer.compression", "must be one of"},
 		{"producer balancer", "producer.balancer=sticky", "producer.balancer", "must be one of murmur2, crc32, hash, round_robin, least_bytes"},
 		{"producer async", "producer.async=maybe", "producer.async", "true or false"},
 		{"producer write timeout", "producer.write_timeout=1us", "producer.write_timeout", "at least 1ms"},
@@ -502,6 +510,7 @@ func TestC1_Rules(t *testing.T) {
 		{"consumer ordering", "consumer.ordering=total", "consumer.ordering", "must be one of partition, key, unordered"},
 		{"consumer handler timeout negative", "consumer.handler_timeout=-1s", "consumer.handler_timeout", "at least 1ns, or 0"},
 	}
+	checkRule(t, kafkax.ResolveProducer(minimal, kafkax.WithProducerCompression("")).Err, "producer.compression", "must be one of") // empty is not none
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -622,6 +631,11 @@ func TestC1_Files(t *testing.T) {
 		{name: "list as section", content: "brokers: {a: b}\n", rule: "must be a value", line: ":1"},
 		{name: "odd key", content: "[a]: b\n", rule: "plain names", line: ":1"},
 		{name: "alias", content: "client_id: &x a\nsasl:\n  username: *x\n", rule: "aliases are not read"},
+		{name: "another program's tag", content: "sasl:\n  mechanism: PLAIN\n  username: a\n  password: !env KAFKA_PASSWORD\n", rule: "tags, such as !env, are not read", line: ":4"},
+		{name: "a tag and nothing else", content: "client_id: !env\n", rule: "tags, such as !env, are not read", line: ":1"},
+		{name: "a tag in a list", content: "brokers: [a:1, !env BROKER]\n", rule: "tags, such as !env, are not read", line: ":1"},
+		{name: "an encoded value", content: "client_id: !!binary aGVsbG8=\n", rule: "tags, such as !env, are not read", line: ":1"},
+		{name: "YAML's own tags", content: "client_id: !!str 7\nconsumer: {min_bytes: !!int 7}\n"},
 		{name: "merge", content: "consumer:\n  <<: {topic: x}\n", rule: "unknown key", line: ":2"},
 		{name: "wrong type", content: "consumer:\n  min_bytes: lots\n", rule: "whole number", line: ":2"},
 		{name: "YAML's other numbers", content: "consumer:\n  min_bytes: 0x10\n", rule: "whole number", line: ":2"},
@@ -659,6 +673,30 @@ func TestC1_Files(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Who may write the configuration decides whom the password goes to.
+func TestSecurity_ConfigFileOpenToOthersIsWarnedOf(t *testing.T) {
+	t.Parallel()
+
+	for mode, want := range map[os.FileMode]string{0o600: "", 0o644: "", 0o444: "", 0o666: "(mode 0666)", 0o620: "(mode 0620)"} {
+		file := writeFile(t, "client_id: x\n")
+		if err := os.Chmod(file, mode); err != nil {
+			t.Fatal(err)
+		}
+		for source, warnings := range map[string][]string{
+			"env KAFKAX_CONFIG_FILE":        kafkax.ResolveConsumer(environ("KAFKAX_CONFIG_FILE=" + file)).Warnings,
+			"option WithProducerConfigFile": kafkax.ResolveProducer(minimal, kafkax.WithProducerConfigFile(file)).Warnings,
+		} {
+			if want == "" && len(warnings) == 0 {
+				continue
+			}
+			if len(warnings) != 1 || want == "" || !strings.Contains(warnings[0], want) ||
+				!strings.Contains(warnings[0], "the configuration file") || !strings.Contains(warnings[0], source) || !strings.Contains(warnings[0], file) {
+				t.Errorf("%04o, %s: got %q, want one warning with %q", mode, source, warnings, want)
+			}
+		}
 	}
 }
 
@@ -771,6 +809,16 @@ func TestC3_PrintedConfigs(t *testing.T) {
 		})
 	}
 
+	literal := kafkax.ConnectionConfig{
+		Brokers: []string{"kafka://alice:" + secret, "x@kafka:9092"}, ClientID: "-----BEGIN PRIVATE KEY-----" + secret,
+		SASL: kafkax.SASLConfig{Username: `password="` + secret + `"`},
+	}
+	for verb, printed := range printings(t, literal) {
+		if strings.Contains(printed, secret) || !strings.Contains(printed, "@kafka:9092") {
+			t.Errorf("%s shows what stands in other places, or nothing: %s", verb, printed)
+		}
+	}
+
 	// Masking must not hide the rest, nor print an embedded part alone.
 	for key, config := range map[string]any{"producer.batch_size": p.Config, "consumer.session_timeout": c.Config} {
 		for verb, printed := range printings(t, config) {
@@ -822,6 +870,13 @@ func TestC3_Errors(t *testing.T) {
 		{"both passwords", []string{"KAFKAX_SASL_PASSWORD=" + secret, "KAFKAX_SASL_PASSWORD_FILE=f"}, ""},
 		{"mistyped variable", []string{"KAFKAX_SASL_PASSWROD=" + secret, "KAFKAX_CONSUMER_CONCURRENCY=0"}, ""},
 		{"broker as a URL", []string{"KAFKAX_BROKERS=kafka://alice:" + secret + "@kafka:9092"}, ""},
+		{"broker with a comma in its credentials", []string{"KAFKAX_BROKERS=kafka://alice:" + secret + ",x@kafka:9092"}, ""},
+		{"broker with a query", []string{"KAFKAX_BROKERS=kafka:9092?sasl.password=" + secret}, ""},
+		{"PEM for a name", []string{"KAFKAX_TLS_ENABLED=true", "KAFKAX_TLS_SERVER_NAME=-----BEGIN PRIVATE KEY-----\n" + secret}, ""},
+		{"PEM in one line", []string{"KAFKAX_TLS_ENABLED=-----BEGIN PRIVATE KEY----- " + secret}, ""},
+		{"JAAS for the mechanism", []string{`KAFKAX_SASL_MECHANISM=PlainLoginModule required username="a" password="` + secret + `";`}, ""},
+		{"JAAS for the user", []string{"KAFKAX_SASL_MECHANISM=PLAIN", `KAFKAX_SASL_USERNAME=username="a" Password = "` + secret + `";`}, ""},
+		{"an assignment for a key", nil, "sasl:\n  password=" + secret + ":\n"},
 		{"broker with credentials", []string{"KAFKAX_BROKERS=alice:" + secret + "@kafka:9092"}, ""},
 		{"mistyped key", nil, "sasl:\n  passwrod: " + secret + "\n"},
 		{"password as a section", nil, "sasl: " + secret + "\n"},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"os"
 	"regexp"
@@ -17,8 +18,7 @@ import (
 )
 
 const (
-	// These name, in errors, what the keys are read from.
-	configFileKey    = "config_file"
+	// These name, in errors, what the keys are read from, as configFileKey does.
 	configReaderKey  = "config_reader"
 	configSectionKey = "config_section"
 
@@ -33,7 +33,7 @@ type document struct {
 }
 
 // layer is the settings of the document or of one section of it.
-func (d document) layer(section setting) (layer, []error) {
+func (d document) layer(section setting, warn func(warning)) (layer, []error) {
 	switch {
 	case d.source == "" && section.source != "":
 		return nil, []error{&ConfigError{
@@ -45,7 +45,7 @@ func (d document) layer(section setting) (layer, []error) {
 	case section.source != "" && strings.TrimSpace(section.text) == "":
 		return nil, []error{&ConfigError{Key: configSectionKey, Source: section.source, Rule: "must be the path of a section, such as services.kafka"}}
 	case d.read == nil:
-		return readConfigFile(d.setting, section.text)
+		return readConfigFile(d.setting, section.text, warn)
 	}
 	data, err := d.read()
 	problem := ConfigError{Key: configReaderKey, Source: d.source}
@@ -60,30 +60,37 @@ func (d document) layer(section setting) (layer, []error) {
 	return nil, []error{&problem}
 }
 
+// documentTimeout is how long the user's YAML may take to be read. No key says: it
+// would be in there.
+const documentTimeout = 10 * time.Second
+
 // readOnce returns what reads everything at its first call and gives that at
-// each. It reads little more than a configuration may have.
+// each. It reads little more than a configuration may have, and leaves a reader
+// that does not return to itself.
 func readOnce(r io.Reader) func() ([]byte, error) {
-	return sync.OnceValues(func() (data []byte, err error) {
-		err = <-callUser(func() (err error) {
+	return sync.OnceValues(func() ([]byte, error) {
+		var data []byte
+		finished := callUser(func() (err error) {
 			data, err = io.ReadAll(io.LimitReader(r, maxFileBytes+1))
 			return err
 		})
+		err, ok := within(finished, documentTimeout)
+		if !ok {
+			return nil, fmt.Errorf("it has not come to its end within %v (%w)", documentTimeout, os.ErrDeadlineExceeded)
+		}
 		return data, err
 	})
 }
 
-// configFileTimeout is how long the user's file may take to be read. No key
-// says: it would be in the file.
-const configFileTimeout = 10 * time.Second
-
 // readConfigFile reads the user's file, whose name file holds.
-func readConfigFile(file setting, section string) (layer, []error) {
+func readConfigFile(file setting, section string, warn func(warning)) (layer, []error) {
+	file.text = strings.TrimSpace(file.text) // as every path
 	shown := configKey{path: true}.mask(file.text)
 	if rule := pathRule(file.text); rule != "" {
 		return nil, []error{&ConfigError{Key: configFileKey, Source: file.source, Value: shown, Rule: rule}}
 	}
 	files := configFiles{{key: configFileKey, path: file.text}}
-	read, ok := within(files.read(), configFileTimeout)
+	read, ok := within(files.read(), documentTimeout)
 	if !ok {
 		read.err = files.unread(os.ErrDeadlineExceeded)
 	}
@@ -92,6 +99,13 @@ func readConfigFile(file setting, section string) (layer, []error) {
 			problem.Source, problem.Value = file.source, shown
 		}
 		return nil, []error{read.err}
+	}
+	if risk := read.risks[configFileKey]; risk != "" {
+		warn(warning{
+			msg:   "others may write the configuration file, and so say whom this client trusts",
+			attrs: logAttrs{slog.String("source", file.source), slog.String("path", shown), slog.String("risk", risk)},
+			about: configFileKey + " " + file.text,
+		})
 	}
 	return readYAML(read.contents[configFileKey], file.text, section)
 }
@@ -115,10 +129,19 @@ func readYAML(data []byte, name, section string) (layer, []error) {
 
 	root := doc.Content[0]
 	if section != "" {
-		if root = sectionOf(root, strings.Split(section, ".")); root == nil {
-			return nil, []error{&ConfigError{
-				Key: configSectionKey, Source: y.name, Value: configKey{}.mask(section), Rule: "there is no such section",
-			}}
+		found := sectionsOf(root, strings.Split(section, "."))
+		slices.SortFunc(found, func(a, b *yaml.Node) int { return a.Line - b.Line })
+		problem := ConfigError{Key: configSectionKey, Source: y.name, Value: configKey{}.mask(section)}
+		switch len(found) {
+		case 0:
+			problem.Rule = "there is no such section"
+			return nil, []error{&problem}
+		case 1:
+			root = found[0]
+		default:
+			problem.Source = y.at(found[1].Line)
+			problem.Rule = "is given twice, first at " + y.at(found[0].Line)
+			return nil, []error{&problem}
 		}
 	}
 	y.value("", root)
@@ -132,23 +155,21 @@ func readYAML(data []byte, name, section string) (layer, []error) {
 	return y.settings, y.problems
 }
 
-// sectionOf goes down a path. A key of the file may itself have dots.
-func sectionOf(n *yaml.Node, path []string) *yaml.Node {
+// sectionsOf goes down a path. A key of the file may itself have dots, so several
+// may fit, as may one that is given twice.
+func sectionsOf(n *yaml.Node, path []string) (found []*yaml.Node) {
 	if len(path) == 0 {
-		return n
+		return []*yaml.Node{n}
 	}
 	for taken := len(path); taken > 0; taken-- {
 		name := strings.Join(path[:taken], ".")
 		for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
-			if n.Content[i].Value != name {
-				continue
-			}
-			if found := sectionOf(n.Content[i+1], path[taken:]); found != nil {
-				return found
+			if n.Content[i].Value == name {
+				found = append(found, sectionsOf(n.Content[i+1], path[taken:])...)
 			}
 		}
 	}
-	return nil
+	return found
 }
 
 type yamlReader struct {
@@ -240,12 +261,18 @@ func (y *yamlReader) set(path string, line int, values ...*yaml.Node) {
 			y.fail(path, v.Line, "must be a list of plain values")
 			return
 		}
+		// What such a tag stands for is up to another program. The text behind it is
+		// not the value.
+		if tag := v.ShortTag(); v.Style&yaml.TaggedStyle != 0 && (!strings.HasPrefix(tag, "!!") || tag == "!!binary") {
+			y.fail(path, v.Line, "must be a plain value: tags, such as !env, are not read")
+			return
+		}
 		texts[i] = v.Value
 	}
 
 	source := sourceDefault
 	if y.name != "" {
-		source = fmt.Sprintf("%s:%d", y.name, line)
+		source = y.at(line)
 	}
 	if first, ok := y.settings[path]; ok {
 		y.fail(path, line, "is given twice, first at "+first.source)
@@ -254,6 +281,8 @@ func (y *yamlReader) set(path string, line int, values ...*yaml.Node) {
 	y.settings[path] = setting{text: strings.Join(texts, ","), source: source}
 }
 
+func (y *yamlReader) at(line int) string { return fmt.Sprintf("%s:%d", y.name, line) }
+
 // fail never shows a value: it may be a password in the wrong place.
 func (y *yamlReader) fail(path string, line int, rule string) {
 	if path == "" {
@@ -261,7 +290,7 @@ func (y *yamlReader) fail(path string, line int, rule string) {
 	}
 	y.problems = append(y.problems, &ConfigError{
 		Key:    configKey{}.mask(path),
-		Source: fmt.Sprintf("%s:%d", y.name, line),
+		Source: y.at(line),
 		Rule:   rule,
 	})
 }

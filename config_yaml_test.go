@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/bi-common/kafkax"
 )
@@ -87,6 +89,24 @@ func TestConfigReader(t *testing.T) {
 	}
 }
 
+// A reader may wait for what never comes, such as a terminal's input.
+func TestC1_ReaderThatBlocksHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, w := io.Pipe()
+		defer w.Close() // lets the read end
+		opt := kafkax.WithConsumerConfigReader(r)
+		for _, took := range []time.Duration{10 * time.Second, 0} { // what became of it is known to the second client
+			began := time.Now()
+			err := kafkax.ResolveConsumer(minimal, opt).Err
+			checkRule(t, err, "config_reader", "it has not come to its end within 10s")
+			if !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != took {
+				t.Errorf("got %v after %v", err, time.Since(began))
+			}
+		}
+	})
+}
+
 type zeroes struct{}
 
 func (zeroes) Read(p []byte) (int, error) { clear(p); return len(p), nil }
@@ -111,6 +131,10 @@ empty:
 word: x
 list: [a]
 twice: {client_id: a, client_id: b}
+double: {client_id: a}
+double: {client_id: b}
+either: {or: {client_id: a}}
+either.or: {client_id: b}
 `
 	file := writeFile(t, content)
 	for name, opts := range map[string][]kafkax.ConsumerOption{
@@ -135,6 +159,8 @@ twice: {client_id: a, client_id: b}
 		{section: "", key: "config_section", rule: "must be the path of a section"},
 		{section: "word", key: "config_file", rule: "must be a section"},
 		{section: "list", key: "config_file", rule: "must be a section"},
+		{section: "double", key: "config_section", rule: "is given twice, first at "},
+		{section: "either.or", key: "config_section", rule: "is given twice, first at " + file + ":19"},
 		{section: "twice", key: "client_id", rule: "is given twice"},
 	}
 	for _, tt := range tests {

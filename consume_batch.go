@@ -154,7 +154,7 @@ func (l *loop) runBatch(claim *claim, w *batcher) bool {
 	var err error // what the handler returned
 	interrupted := false
 	wait := func(d time.Duration) error {
-		return awaitTry(claim, d, func() (fate, <-chan struct{}) {
+		return awaitTry(claim.ctx, claim, d, func() (fate, <-chan struct{}) {
 			return fateOf(slices.ContainsFunc(pending, func(t taken) bool { return claim.overtaken(t.chunk, t.Offset) })), nil
 		})
 	}
@@ -253,8 +253,8 @@ func (l *loop) giveUpAll(claim *claim, f *feed, failed []failure) bool {
 	for i := range failed {
 		msg := &failed[i].Message
 		f.activity.begin(msg, time.Now())
-		wait := func(d time.Duration) error {
-			return awaitTry(claim, d, func() (fate, <-chan struct{}) {
+		wait := func(ctx context.Context, d time.Duration) error {
+			return awaitTry(ctx, claim, d, func() (fate, <-chan struct{}) {
 				return fateOf(claim.overtaken(failed[i].chunk, msg.Offset)), nil
 			})
 		}

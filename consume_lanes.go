@@ -253,11 +253,11 @@ func (ls *lanes) leave(offset int64) {
 
 // await waits for the next try of a worker's message, and fails if there is none.
 // Nothing may run behind the message then.
-func (ls *lanes) await(w *worker, d time.Duration) error {
+func (ls *lanes) await(ctx context.Context, w *worker, d time.Duration) error {
 	ls.mu.Lock()
 	ls.done()
 	ls.mu.Unlock()
-	err := awaitTry(ls.claim, d, func() (fate, <-chan struct{}) { return ls.judge(w.item) })
+	err := awaitTry(ctx, ls.claim, d, func() (fate, <-chan struct{}) { return ls.judge(w.item) })
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	ls.atWork++
@@ -376,8 +376,8 @@ func (w *worker) pause() {
 	}
 }
 
-// await waits for the next try of the message, which is paused.
-func (w *worker) await(d time.Duration) error { return w.lanes.await(w, d) }
+// await is the nextTry of the message, which is paused.
+func (w *worker) await(ctx context.Context, d time.Duration) error { return w.lanes.await(ctx, w, d) }
 
 // resume takes a slot again; false if the message is not to be tried any more.
 func (w *worker) resume() bool {
@@ -391,7 +391,7 @@ func (w *worker) resume() bool {
 	if w.slot.acquire(ls.claim.stopping) {
 		return true
 	}
-	return w.await(0) == nil && w.slot.acquire(ls.claim.ctx)
+	return w.await(ls.claim.ctx, 0) == nil && w.slot.acquire(ls.claim.ctx)
 }
 
 // begin keeps the message before its handler is called.

@@ -67,10 +67,12 @@ func (l *loop) interrupted(claim *claim, err error) bool {
 
 // giveUp decides what becomes of a message that failed for good, and writes its
 // dead letter. Between two tries of that it calls wait.
-func (l *loop) giveUp(claim *claim, wait func(time.Duration) error, msg *kafka.Message, failed result) result {
+func (l *loop) giveUp(claim *claim, wait nextTry, msg *kafka.Message, failed result) result {
 	r := failed
 	if l.dlq != nil {
-		r.err = l.dlq.write(claim.ctx, wait, msg, failed.err, failed.attempts, func(err error) {
+		ctx, release := deadLetterContext(claim)
+		defer release()
+		r.err = l.dlq.write(ctx, func(d time.Duration) error { return wait(ctx, d) }, msg, failed.err, failed.attempts, func(err error) {
 			l.stats.errors.Add(1)
 			l.report.trouble(cloneMessage(msg), l.consumeError(msg, result{outcome: OutcomeTrouble, attempts: failed.attempts, err: err}))
 		})

@@ -65,7 +65,7 @@ func (l *loop) handle(claim *claim, w *worker) bool {
 // has the message as it was fetched, the others copies of what that was.
 func (l *loop) attempt(claim *claim, w *worker) (r result) {
 	msg := *w.item.Message
-	stopped := l.cfg.Retry.run(w.await, func(attempt int, last bool) bool {
+	stopped := l.cfg.Retry.run(func(d time.Duration) error { return w.await(claim.ctx, d) }, func(attempt int, last bool) bool {
 		r = result{outcome: outcomeInterrupted, attempts: attempt}
 		if attempt > 1 {
 			if !w.resume() {

@@ -23,13 +23,17 @@ func fateOf(overtaken bool) fate {
 	return fateLeft
 }
 
+// nextTry waits for a message's next try, at most until ctx ends, and fails if there
+// is none.
+type nextTry func(ctx context.Context, d time.Duration) error
+
 // awaitTry waits for a message's next try: for d, or as long as the end of its
 // assignment lets it. That cuts a wait short which is under way, and the try is due
-// at once. The waits after it are of the usual length, and those that the handlers'
-// context does not outlast are in vain. Without a next try it returns the cause.
+// at once. The waits after it are of the usual length, and those that
+// ctx does not outlast are in vain. Without a next try it returns the cause.
 //
 // Judge is asked once the assignment ends, and again when its channel is closed.
-func awaitTry(claim *claim, d time.Duration, judge func() (fate, <-chan struct{})) error {
+func awaitTry(ctx context.Context, claim *claim, d time.Duration, judge func() (fate, <-chan struct{})) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	due := claim.stopping.Err() == nil
@@ -40,7 +44,7 @@ func awaitTry(claim *claim, d time.Duration, judge func() (fate, <-chan struct{}
 		case <-claim.stopping.Done():
 		}
 	}
-	for claim.ctx.Err() == nil {
+	for ctx.Err() == nil {
 		fate, again := judge()
 		switch {
 		case fate == fateLeft:
@@ -52,8 +56,8 @@ func awaitTry(claim *claim, d time.Duration, judge func() (fate, <-chan struct{}
 		case <-timer.C:
 			due = true
 		case <-again:
-		case <-claim.ctx.Done():
+		case <-ctx.Done():
 		}
 	}
-	return context.Cause(claim.ctx)
+	return context.Cause(ctx)
 }

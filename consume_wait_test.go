@@ -183,7 +183,7 @@ type overtaken struct {
 
 func newOvertaken(t *testing.T, o overtaking, group, wait string, opts ...kafkax.ConsumerOption) *overtaken {
 	t.Helper()
-	f := &overtaken{broker: startVirtualBroker(t), handled: newJournal(), log: newLogLines(), ended: make(chan error, 1)}
+	f := &overtaken{broker: startVirtualBroker(t, 1), handled: newJournal(), log: newLogLines(), ended: make(chan error, 1)}
 	f.produce(t, numbered(1, 19)...)
 	f.down.Store(true)
 	try := func() error {
@@ -343,7 +343,7 @@ func TestD3_StopLeavesWhatWasNotOvertaken(t *testing.T) {
 		t.Run("all fail/"+o.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				b := startVirtualBroker(t)
+				b := startVirtualBroker(t, 1)
 				b.produce(t, numbered(1, 19)...)
 				c := b.consumer(t, "g")
 				var calls atomic.Int64
@@ -374,7 +374,7 @@ func TestD14_WhatWasOvertakenIsLeftToTheGroup(t *testing.T) {
 		t.Run(o.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				b := startVirtualBroker(t)
+				b := startVirtualBroker(t, 1)
 				b.produce(t, numbered(1, 19)...)
 				b.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.IllegalGeneration})
 				c := b.consumer(t, "g", kafkax.WithConsumerCommitInterval(5*time.Second))
@@ -411,7 +411,7 @@ func TestD14_WhatWasOvertakenIsLeftToTheGroup(t *testing.T) {
 func TestD3_EndOfALoopLogsWhatComesAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := startVirtualBroker(t)
+		b := startVirtualBroker(t, 1)
 		b.produce(t, numbered(1, 5)...)
 		log, behind := newLogLines(), make(chan struct{}, 4)
 		c := b.consumer(t, "g", kafkax.WithConsumerErrorLogger(log))

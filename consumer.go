@@ -32,6 +32,7 @@ type Consumer struct {
 	engine *engine            // of the loop or the pull API
 	puller *puller            // of the pull API
 	seek   func([]*partition) // moves the next assignment; may be nil
+	kept   map[int]int64      // where partitions of the last assignment were moved in vain; may be nil
 	reader *ownedReader       // nil before Reader is called
 }
 
@@ -170,7 +171,7 @@ func (c *Consumer) finish(e *engine) {
 
 // newEngine makes an engine over connections of its own.
 func (c *Consumer) newEngine(ctx context.Context, plan runPlan) *engine {
-	return newEngine(ctx, c.dialer.sibling(), c.log, &c.stats, c.takeSeek, plan)
+	return newEngine(ctx, c.dialer.sibling(), c.log, &c.stats, c, plan)
 }
 
 // run has an engine work by plan, as the consumer's only one, until it ends.
@@ -202,14 +203,4 @@ func (c *Consumer) claimed() *claim {
 		return e.claimed()
 	}
 	return nil
-}
-
-// takeSeek applies what was asked for while nothing was assigned.
-func (c *Consumer) takeSeek(partitions []*partition) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.seek != nil && len(partitions) > 0 {
-		c.seek(partitions)
-		c.seek = nil
-	}
 }

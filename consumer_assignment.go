@@ -38,7 +38,7 @@ func newAssignment(s *scope, topic *topicState, assigned []kafka.PartitionAssign
 	stopping, end := context.WithCancel(context.Background())
 	a := &assignment{
 		scope:  s,
-		claim:  claim{stopping: stopping, ctx: handling},
+		claim:  claim{stopping: stopping, ctx: handling, revoking: make(chan struct{})},
 		topic:  topic,
 		gen:    gen,
 		budget: budget.New(s.cfg.MaxBytes),
@@ -139,6 +139,7 @@ func (a *assignment) limit(ctx, revoked context.Context) (limit context.Context,
 	grace.Go(func() {
 		select {
 		case <-begins.Done():
+			close(a.revoking)
 			_ = sleep(limit, a.rebalanceGrace()) // fails when it is released
 			end()
 		case <-limit.Done():

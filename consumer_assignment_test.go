@@ -29,7 +29,7 @@ func TestD14_StopThatARebalanceOvertakes(t *testing.T) {
 		t.Run(loop.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				b := startVirtualBroker(t)
+				b := startVirtualBroker(t, 1)
 				b.produce(t, numbered(1, 1)...)
 				var running, together atomic.Int64
 				enter := func() func() {
@@ -89,7 +89,7 @@ func TestD14_StopThatARebalanceOvertakes(t *testing.T) {
 func TestD3_RebalanceThatAStopOvertakes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := startVirtualBroker(t)
+		b := startVirtualBroker(t, 1)
 		b.produce(t, numbered(1, 1)...)
 		c := b.consumer(t, "g")
 		started, causes := make(chan struct{}, 1), make(chan error, 1)
@@ -127,7 +127,7 @@ func TestD3_RebalanceThatAStopOvertakes(t *testing.T) {
 func TestD14_StopOfSeveralTopicsHasTheGroupsGrace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := startVirtualBroker(t, kfake.SeedTopics(1, "idle"))
+		b := startVirtualBroker(t, 1, kfake.SeedTopics(1, "idle"))
 		b.produce(t, numbered(1, 1)...)
 		m := b.multi(t, "g", []string{b.topic, "idle"},
 			kafkax.WithConsumerSessionTimeout(10*time.Second), kafkax.WithConsumerShutdownTimeout(time.Minute))

@@ -19,7 +19,7 @@ type engine struct {
 	*scope
 	topic *topicState
 	plan  runPlan
-	seek  func([]*partition)
+	seeks seeker
 
 	transport *kafka.Transport
 
@@ -50,10 +50,19 @@ type runPlan struct {
 	ended func()
 }
 
+// seeker knows where a caller wants the partitions. One that is moved while it
+// belongs to the engine's assignment is the assignment's business.
+type seeker interface {
+	// takeSeek moves partitions that were just assigned.
+	takeSeek(partitions []*partition)
+	// keepSeek calls gone, after which the assignment is the engine's no more, and
+	// keeps the moves that the group has not stored for the next one.
+	keepSeek(partitions []*partition, gone func())
+}
+
 // newEngine makes an engine that ends with ctx. Handlers see ctx's values and
-// outlive its end by shutdown_timeout at most. Seek moves partitions that were
-// just assigned to where a caller wants them.
-func newEngine(ctx context.Context, d *dialer, log *loggers, stats *consumerStats, seek func([]*partition), plan runPlan) *engine {
+// outlive its end by shutdown_timeout at most.
+func newEngine(ctx context.Context, d *dialer, log *loggers, stats *consumerStats, seeks seeker, plan runPlan) *engine {
 	s := &scope{
 		cfg:     plan.cfg,
 		log:     log,
@@ -68,7 +77,7 @@ func newEngine(ctx context.Context, d *dialer, log *loggers, stats *consumerStat
 	if plan.trouble != nil {
 		s.trouble = plan.trouble
 	}
-	e := &engine{scope: s, topic: newTopicState(s), plan: plan, seek: seek, done: make(chan struct{})}
+	e := &engine{scope: s, topic: newTopicState(s), plan: plan, seeks: seeks, done: make(chan struct{})}
 	s.fail = e.failWith
 	e.transport = d.transport(s.cfg.Topic)
 	s.client = &kafka.Client{Addr: d.addr(), Transport: e.transport}
@@ -145,9 +154,9 @@ func (e *engine) runPartition() {
 func (e *engine) workOn(ctx, revoked context.Context, assigned []kafka.PartitionAssignment, gen *kafka.Generation, lead *leadership) {
 	a := newAssignment(e.scope, e.topic, assigned, gen, e.plan.chunks)
 	a.lead = lead
-	e.seek(a.partitions)
 	e.setCurrent(a)
-	defer e.setCurrent(nil)
+	e.seeks.takeSeek(a.partitions) // not before: what is moved in between would be moved for the next one
+	defer e.seeks.keepSeek(a.partitions, func() { e.setCurrent(nil) })
 	a.run(ctx, revoked, e.plan.work)
 }
 
@@ -186,6 +195,16 @@ func (e *engine) failWith(err error) {
 	e.stop()
 }
 
+// over says whether run has returned.
+func (e *engine) over() bool {
+	select {
+	case <-e.done:
+		return true
+	default:
+		return false
+	}
+}
+
 func (e *engine) setCurrent(a *assignment) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -209,12 +228,12 @@ func (e *engine) assigned() *assignment {
 
 // ends asks for one end of each assigned partition's log; none without an
 // assignment.
-func (e *engine) ends(which int64) (map[int]int64, error) {
+func (e *engine) ends(ctx context.Context, which int64) (map[int]int64, error) {
 	claim := e.claimed()
 	if claim == nil {
 		return nil, nil
 	}
-	ends, err := e.endsOf(claim.stopping, claim.partitions, which)
+	ends, err := e.endsOf(ctx, claim.partitions, which)
 	if err != nil {
 		return nil, fmt.Errorf("topic %s: ends of the log: %w", e.cfg.Topic, e.dialer.reason(err))
 	}

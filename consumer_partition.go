@@ -24,6 +24,7 @@ type claim struct {
 
 	stopping context.Context // ends when nothing more may be delivered
 	ctx      context.Context // of the handlers; ends with a cause when they are cut off
+	revoking chan struct{}   // closed when the group begins to wait for the claim's end; nil: it never does
 	commits  atomic.Bool     // what is handled need not come again
 
 	commit        func(ctx context.Context) error // of what is handled by now; waits

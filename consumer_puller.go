@@ -41,14 +41,7 @@ func newPuller(cfg *ConsumerConfig, closing <-chan struct{}) *puller {
 }
 
 // ended says whether the engine has.
-func (p *puller) ended() bool {
-	select {
-	case <-p.engine.done:
-		return true
-	default:
-		return false
-	}
-}
+func (p *puller) ended() bool { return p.engine.over() }
 
 // untold is why the engine ended, unless a call has returned that already.
 func (p *puller) untold() error {

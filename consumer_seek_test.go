@@ -9,7 +9,10 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/bi-common/kafkax"
 	"github.com/bi-common/kafkax/internal/kafkatest"
@@ -194,4 +197,101 @@ func TestSetOffsetMakesFetchedMessagesStale(t *testing.T) {
 		t.Errorf("committing 10 after moving to 5: %v, want ErrRevoked", err)
 	}
 	eventually(t, "the move to be committed", func() bool { return b.committed(t, "g", 0) == 5 })
+}
+
+// A position that is set while a rebalance or a stop is at its last commit holds:
+// that commit does not overwrite it, and it is not forgotten with the assignment.
+func TestD2_SetOffsetHoldsWhileTheLastCommitIsUnderWay(t *testing.T) {
+	t.Parallel()
+	begin := time.Now().Add(-time.Hour).Truncate(time.Second)
+	for _, seek := range []struct {
+		name string
+		to   func(c *kafkax.Consumer) error
+		want int64
+	}{
+		{"offset", func(c *kafkax.Consumer) error { return c.SetOffset(5) }, 5},
+		{"first", func(c *kafkax.Consumer) error { return c.SetOffset(kafka.FirstOffset) }, 0},
+		{"time", func(c *kafkax.Consumer) error { return c.SetOffsetAt(context.Background(), begin.Add(7*time.Second)) }, 7},
+	} {
+		for _, rebalance := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, rebalance %v", seek.name, rebalance), func(t *testing.T) {
+				t.Parallel()
+				b := startBroker(t, 2)
+				b.produce(t, timed(2, 20, begin)...)
+				j := newJournal()
+				handle := j.handler()
+				onlyAtTheEnd := kafkax.WithConsumerCommitInterval(time.Hour)
+				c := b.consumer(t, "g", onlyAtTheEnd)
+				stop := run(t, func(ctx context.Context) error { return c.Consume(ctx, handle) })
+				eventually(t, "all to be handled", func() bool { return j.len() == 40 })
+
+				held, let := make(chan struct{}, 1), newGate(t)
+				b.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
+					b.DropControl()
+					held <- struct{}{}
+					b.SleepControl(func() { <-let.open })
+					return nil, nil, false
+				})
+				if rebalance {
+					other := b.consumer(t, "g", onlyAtTheEnd)
+					run(t, func(ctx context.Context) error { return other.Consume(ctx, handle) })
+				} else {
+					go func() { _ = stop() }()
+				}
+				received(t, "the last commit", held)
+				if err := seek.to(c); err != nil {
+					t.Fatal(err)
+				}
+				let.release()
+				if !rebalance {
+					if err := stop(); err != nil {
+						t.Fatal(err)
+					}
+					for p := range 2 {
+						if got := b.committed(t, "g", p); got != seek.want {
+							t.Errorf("partition %d: committed %d after the stop, want %d", p, got, seek.want)
+						}
+					}
+					run(t, func(ctx context.Context) error { return c.Consume(ctx, handle) })
+				}
+				again := int(20-seek.want) * 2
+				eventually(t, "what is behind the position to be handled again", func() bool { return j.len() >= 40+again })
+				if got := len(j.duplicates()); got != again || j.len() != 40+again {
+					t.Errorf("%d messages came again, %d deliveries; want %d and %d", got, j.len(), again, 40+again)
+				}
+			})
+		}
+	}
+}
+
+// A position that the group would not take from an assignment that ends holds for
+// the next one.
+func TestD2_SetOffsetOutlivesARefusedCommit(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, 1)
+	b.produce(t, numbered(1, 20)...)
+	c := b.consumer(t, "g", kafkax.WithConsumerCommitInterval(10*time.Millisecond))
+	j := newJournal()
+	run(t, func(ctx context.Context) error {
+		return c.Consume(ctx, func(_ context.Context, m kafka.Message) error { j.add(m); return nil })
+	})
+	eventually(t, "all to be committed", func() bool { return b.committed(t, "g", 0) == 20 })
+	// What is handled of it meanwhile is not committed either.
+	b.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.IllegalGeneration, Count: 2})
+	if err := c.SetOffset(15); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "another assignment", func() bool { return c.Stats().Rebalances >= 2 })
+	b.produce(t, &kgo.Record{Value: []byte("0/20")})
+	eventually(t, "all to be committed again", func() bool { return b.committed(t, "g", 0) == 21 })
+	for i := range 15 {
+		if j.count(fmt.Sprintf("0/%d", i)) != 1 {
+			t.Errorf("%d came again, which is before the position that was set", i)
+		}
+	}
+	for i := 15; i < 20; i++ {
+		if j.count(fmt.Sprintf("0/%d", i)) < 2 {
+			t.Errorf("%d did not come again", i)
+		}
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -81,6 +82,32 @@ func (w *deadLetterWriter) write(ctx context.Context, wait func(time.Duration) e
 	}
 	failure.WriteErr = writeErr
 	return failure
+}
+
+// deadLetterGrace is how long a dead letter may hold up a rebalance. All partitions
+// of the group stand still meanwhile, and one that is not stored by then tends to
+// take as long as its topic is in trouble; the message comes again instead.
+const deadLetterGrace = 3 * time.Second
+
+// deadLetterContext is of a write: the handlers', but once a rebalance waits for the
+// claim it ends deadLetterGrace later.
+func deadLetterContext(c *claim) (ctx context.Context, release func()) {
+	ctx, end := context.WithCancelCause(c.ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-c.revoking:
+		case <-ctx.Done():
+			return
+		}
+		if sleep(ctx, deadLetterGrace) == nil {
+			end(fmt.Errorf("%w: the rebalance could not wait any longer for the dead letter", ErrRevoked))
+		}
+	})
+	return ctx, func() {
+		end(nil)
+		watch.Wait()
+	}
 }
 
 func (w *deadLetterWriter) attrs(msg *kafka.Message, try int, err error) logAttrs {

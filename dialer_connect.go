@@ -163,12 +163,24 @@ func (k *connector) shake(ctx context.Context, h *handshake, host string, prove 
 		if err := secure.HandshakeContext(ctx); err != nil {
 			return err
 		}
-		h.Conn = secure
+		h.Conn = &hiddenConn{Conn: h.raw, read: secure.Read, write: secure.Write, close: secure.Close}
 	}
 	h.reach(stepGreet)
 	pc := protocol.NewConn(&greeting{Conn: h.Conn}, k.clientID)
 	return introduce(ctx, pc, k.mechanism, prove, h.reach)
 }
+
+// hiddenConn is a TLS connection that nothing can print: that holds the client's
+// key. What it leaves to the socket, a tls.Conn does too.
+type hiddenConn struct {
+	net.Conn
+	read, write func([]byte) (int, error)
+	close       func() error
+}
+
+func (c *hiddenConn) Read(b []byte) (int, error)  { return c.read(b) }
+func (c *hiddenConn) Write(b []byte) (int, error) { return c.write(b) }
+func (c *hiddenConn) Close() error                { return c.close() }
 
 // boundSilence is for after the handshake, which the context bounds.
 func (c *connection) boundSilence(silence time.Duration) { c.raw.bound(silence) }

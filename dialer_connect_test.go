@@ -201,7 +201,7 @@ func TestD13_TLSCallbackThatBlocksHoldsUpNobody(t *testing.T) {
 				t.Cleanup(func() { close(release) })
 				config := &tls.Config{RootCAs: ca.pool()}
 				set(config, func() error { entered <- struct{}{}; <-release; return nil })
-				d := newTestDialer(t, ConnectionConfig{Brokers: cluster.ListenAddrs(), DialTimeout: time.Hour, tlsConfig: config}, nil)
+				d := newTestDialer(t, ConnectionConfig{Brokers: cluster.ListenAddrs(), DialTimeout: time.Hour, tlsConfig: hide(config)}, nil)
 				for _, end := range []string{"context", "close"} {
 					ctx, cancel := context.WithCancel(testContext(t))
 					result := make(chan error, 1)
@@ -235,7 +235,7 @@ func TestSecurity_TLSCallbackThatPanicsIsAnError(t *testing.T) {
 				t.Parallel()
 				config := &tls.Config{RootCAs: ca.pool()}
 				set(config, func() error { bad.do(); return nil })
-				eachPath(t, ConnectionConfig{Brokers: cluster.ListenAddrs(), tlsConfig: config}, func(t *testing.T, err error) {
+				eachPath(t, ConnectionConfig{Brokers: cluster.ListenAddrs(), tlsConfig: hide(config)}, func(t *testing.T, err error) {
 					wantUserCodeBlamed(t, err, stepTLS, bad.want)
 				})
 			})

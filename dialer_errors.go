@@ -51,7 +51,8 @@ func newConfigured(cfg ConnectionConfig) configured {
 	if cfg.SASL.PasswordFile != "" {
 		c.passwordKey = keyPasswordFile
 	}
-	if in := cfg.tlsConfig; in != nil {
+	if cfg.tlsConfig != nil {
+		in := cfg.tlsConfig()
 		c.tls, c.tlsInjected = true, true
 		c.authorities, c.serverName = in.RootCAs != nil, in.ServerName != ""
 		c.own = len(in.Certificates) > 0 || in.GetClientCertificate != nil

@@ -28,10 +28,10 @@ func TestSecurity_HintsKnowWhatIsConfigured(t *testing.T) {
 		password = ConnectionConfig{SASL: SASLConfig{Mechanism: SASLPlain, Username: "alice", Password: NewSecret("right")}}
 		file     = ConnectionConfig{SASL: SASLConfig{Mechanism: SASLPlain, Username: "alice", PasswordFile: "file"}}
 		injected = ConnectionConfig{
-			tlsConfig: &tls.Config{Certificates: []tls.Certificate{{}}, RootCAs: x509.NewCertPool(), ServerName: "kafka"},
+			tlsConfig: hide(&tls.Config{Certificates: []tls.Certificate{{}}, RootCAs: x509.NewCertPool(), ServerName: "kafka"}),
 			mechanism: plain.Mechanism{},
 		}
-		bare = ConnectionConfig{tlsConfig: &tls.Config{}}
+		bare = ConnectionConfig{tlsConfig: hide(&tls.Config{})}
 
 		alert     = func(n uint8) error { return &net.OpError{Op: "remote error", Err: alertError(n)} }
 		authority = &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}

@@ -2,7 +2,13 @@ package kafkax
 
 import "sync"
 
-// dialHistory is what became of a dialer's dials, by address.
+// maxAddresses is how many addresses a dialer remembers. Brokers come and go under
+// names of their own, and a client may outlive any number of them.
+const maxAddresses = 1000
+
+// dialHistory is what became of a dialer's dials, by address. When there are too
+// many addresses, all are forgotten: a failure is then told again, and a broker
+// shows again that it wants no SASL.
 type dialHistory struct {
 	mu       sync.Mutex
 	good     map[string]bool          // that a connection was made to
@@ -21,6 +27,9 @@ func (h *dialHistory) served(address string) (again bool) {
 	again = h.failures[address] != nil
 	delete(h.failures, address)
 	h.last = nil
+	if len(h.good) >= maxAddresses {
+		clear(h.good)
+	}
 	h.good[address] = true
 	return again
 }
@@ -38,6 +47,9 @@ func (h *dialHistory) failed(failure *ConnectError) (changed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	before := h.failures[failure.Broker]
+	if len(h.failures) >= maxAddresses {
+		clear(h.failures)
+	}
 	h.failures[failure.Broker] = failure
 	if h.last == nil || failure.refused || !h.last.refused {
 		h.last = failure

@@ -51,7 +51,7 @@ func TestSecurity_RealKafka(t *testing.T) {
 		},
 		{
 			name: "ssl 1.2 without client certificate", listener: kafkatest.SSL,
-			cfg:  ConnectionConfig{tlsConfig: &tls.Config{RootCAs: poolOf(t, cluster.CAFile), MaxVersion: tls.VersionTLS12}},
+			cfg:  ConnectionConfig{tlsConfig: hide(&tls.Config{RootCAs: poolOf(t, cluster.CAFile), MaxVersion: tls.VersionTLS12})},
 			hint: "it may want a client certificate: add one to the TLS configuration", cause: is[*net.OpError], refused: true,
 		},
 		{

@@ -186,7 +186,7 @@ func newTLSMaterial(ctx context.Context, cfg ConnectionConfig, log *loggers) (*m
 	var m *material[*tls.Config]
 	switch {
 	case cfg.tlsConfig != nil:
-		m = fixed(cfg.tlsConfig.Clone())
+		m = fixed(cfg.tlsConfig().Clone())
 	case cfg.TLS.Enabled:
 		m = newMaterial(cfg.TLS.files(), cfg.TLS.parse, log)
 	default:

@@ -3,6 +3,7 @@ package kafkax
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
@@ -270,7 +271,7 @@ func TestSecurity_Matrix(t *testing.T) {
 			cfg: ConnectionConfig{
 				TLS:       TLSConfig{Enabled: true, CAFile: "/none"}, // the injected ones win
 				SASL:      SASLConfig{Mechanism: "none"},
-				tlsConfig: &tls.Config{RootCAs: ca.pool()},
+				tlsConfig: hide(&tls.Config{RootCAs: ca.pool()}),
 				mechanism: plain.Mechanism{Username: "alice", Password: "right"},
 			},
 		},
@@ -617,7 +618,7 @@ func TestSecurity_InsecureSkipVerifyIsWarnedOfOnce(t *testing.T) {
 		cfg  ConnectionConfig
 	}{
 		{"key", ConnectionConfig{TLS: TLSConfig{Enabled: true, InsecureSkipVerify: true}}},
-		{"injected", ConnectionConfig{tlsConfig: &tls.Config{InsecureSkipVerify: true}}},
+		{"injected", ConnectionConfig{tlsConfig: hide(&tls.Config{InsecureSkipVerify: true})}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -631,6 +632,51 @@ func TestSecurity_InsecureSkipVerifyIsWarnedOfOnce(t *testing.T) {
 			}
 			if lines := log.all(); len(lines) != 1 || !strings.Contains(lines[0], "insecure_skip_verify") {
 				t.Errorf("got %q", lines)
+			}
+		})
+	}
+}
+
+// A connection holds the client's key as long as it lives.
+func TestC3_NothingPrintsTheKeyOfAConnection(t *testing.T) {
+	t.Parallel()
+	ca := newTestCA(t)
+	pair := ca.issue(t, forClientOne)
+	public, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template, err := x509.ParseCertificate(pair.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pair.Certificate[0], err = x509.CreateCertificate(rand.Reader, template, ca.cert, public, ca.key); err != nil {
+		t.Fatal(err)
+	}
+	pair.PrivateKey = key
+	certFile, keyFile := pairFiles(t, pair)
+	cluster := fakeCluster(t, kfake.TLS(&tls.Config{
+		Certificates: []tls.Certificate{ca.issue(t, forBroker)}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.pool(),
+	}))
+	for name, cfg := range map[string]ConnectionConfig{
+		"files":    {TLS: TLSConfig{Enabled: true, CAFile: ca.file(t), CertFile: certFile, KeyFile: keyFile}},
+		"injected": {tlsConfig: hide(&tls.Config{RootCAs: ca.pool(), Certificates: []tls.Certificate{pair}})},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg.Brokers = cluster.ListenAddrs()
+			d := newTestDialer(t, cfg, nil)
+			c, err := d.dial(testContext(t), "tcp", cfg.Brokers[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if d.connected() != 1 {
+				t.Fatal("the connection is not where it is looked for")
+			}
+			printed := DeepPrint(d)
+			if strings.Contains(printed, string(key)) || strings.Contains(printed, string(key.Seed())) {
+				t.Error("a printer that walks through the client finds the key")
 			}
 		})
 	}

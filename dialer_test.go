@@ -714,6 +714,26 @@ func TestDialer_CountsConnections(t *testing.T) {
 	}
 }
 
+// A client that lives for years meets any number of brokers, as their addresses
+// change with each of their restarts.
+func TestDialer_RemembersABoundedNumberOfAddresses(t *testing.T) {
+	t.Parallel()
+	h := newDialHistory()
+	for i := range 3 * maxAddresses {
+		if !h.failed(&ConnectError{Broker: fmt.Sprint("bad-", i), Step: stepConnect}) {
+			t.Errorf("the failure of address %d is not told", i)
+		}
+		h.served(fmt.Sprint("good-", i))
+	}
+	if len(h.failures) > maxAddresses || len(h.good) > maxAddresses {
+		t.Errorf("%d failures and %d good addresses are remembered", len(h.failures), len(h.good))
+	}
+	last := fmt.Sprint("bad-", 3*maxAddresses-1)
+	if h.failed(&ConnectError{Broker: last, Step: stepConnect}) || !h.served(last) || !h.hasServed(last) {
+		t.Error("the last address is forgotten")
+	}
+}
+
 func TestDialer_LogsAFailureWhenItChanges(t *testing.T) {
 	t.Parallel()
 	var log logBuffer

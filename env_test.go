@@ -88,6 +88,10 @@ func TestC2_UnknownVariable(t *testing.T) {
 			}
 		})
 	}
+	w := kafkax.ResolveProducer(environ("KAFKAX_ENABLE_AUTO_COMMIT=" + secret)).Warnings
+	if len(w) != 1 || !strings.HasSuffix(w[0], " variable=KAFKAX_ENABLE_AUTO_COMMIT kafka=enable.auto.commit") {
+		t.Errorf("got %q, want no key where there is none", w)
+	}
 	for _, variable := range []string{"KAFKA_BROKERS=x", "kafkax_brokers=x", "KAFKAXX_BROKERS=x", "KAFKAX=x", "=C:=x", ""} {
 		if r := kafkax.ResolveProducer(environ(variable)); len(r.Warnings) > 0 || r.Err != nil {
 			t.Errorf("%q: %v, %v", variable, r.Warnings, r.Err)
@@ -103,6 +107,7 @@ func TestC1_MissingNamesWhatWasMeant(t *testing.T) {
 		{"KAFKAX_GROUP_ID=" + secret, "consumer.group_id", "; the variable KAFKAX_GROUP_ID is set, but is unknown: KAFKAX_CONSUMER_GROUP_ID was probably meant"},
 		{"KAFKAX_CONSUMER_GROUP=" + secret, "consumer.group_id", "; the variable KAFKAX_CONSUMER_GROUP is set, but is unknown: KAFKAX_CONSUMER_GROUP_ID was"},
 		{"KAFKAX_CONSUMER_GROUP_ID=", "consumer.group_id", "; the variable KAFKAX_CONSUMER_GROUP_ID is set, but is empty"},
+		{"KAFKAX_CONSUMER_GROUP_ID= \t\r\n", "consumer.group_id", "; the variable KAFKAX_CONSUMER_GROUP_ID is set, but is empty"},
 		{"KAFKA_GROUP_ID=" + secret, "consumer.group_id", "; the variable KAFKA_GROUP_ID is set, but is not read: KAFKAX_CONSUMER_GROUP_ID was"},
 		{"KAFKAX_TOPIC=" + secret, "consumer.topic", "; the variable KAFKAX_TOPIC is set, but is unknown: KAFKAX_CONSUMER_TOPIC was"},
 		{"KAFKAX_BROKER=" + secret, "brokers", "; the variable KAFKAX_BROKER is set, but is unknown: KAFKAX_BROKERS was"},

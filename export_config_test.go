@@ -1,6 +1,12 @@
 package kafkax
 
-import "github.com/segmentio/kafka-go"
+import (
+	"reflect"
+	"strings"
+	"unsafe"
+
+	"github.com/segmentio/kafka-go"
+)
 
 // Resolved is a resolution in an environment of the test's own.
 type Resolved[C any] struct {
@@ -96,3 +102,48 @@ func WarnOnce(to kafka.Logger, about, msg string) { warn(to, warning{msg: msg, a
 
 // KafkaNames is which keys Kafka's own names stand for.
 func KafkaNames() map[string][]string { return kafkaNames }
+
+// DeepPrint follows every pointer and reads every field, exported or not, and
+// calls no method.
+func DeepPrint(v any) string {
+	var b strings.Builder
+	seen := map[unsafe.Pointer]bool{}
+	var walk func(v reflect.Value)
+	walk = func(v reflect.Value) {
+		switch v.Kind() {
+		case reflect.Pointer:
+			if !v.IsNil() && !seen[v.UnsafePointer()] {
+				seen[v.UnsafePointer()] = true
+				walk(v.Elem())
+			}
+		case reflect.Interface:
+			if !v.IsNil() {
+				walk(v.Elem())
+			}
+		case reflect.Struct:
+			for _, field := range v.Fields() {
+				walk(field)
+			}
+		case reflect.Map:
+			for entries := v.MapRange(); entries.Next(); {
+				walk(entries.Key())
+				walk(entries.Value())
+			}
+		case reflect.Slice, reflect.Array:
+			if v.Type().Elem().Kind() == reflect.Uint8 {
+				for i := range v.Len() {
+					b.WriteByte(byte(v.Index(i).Uint()))
+				}
+				b.WriteByte('\n')
+				return
+			}
+			for i := range v.Len() {
+				walk(v.Index(i))
+			}
+		case reflect.String:
+			b.WriteString(v.String() + "\n")
+		}
+	}
+	walk(reflect.ValueOf(v))
+	return b.String()
+}

@@ -21,6 +21,7 @@ type offsetTracker struct {
 	seeks     int           // how many there were; what was delivered before one no longer counts
 	committed int64         // what the group has stored; -1 if unknown
 	force     bool          // the next commit may go back: somebody asked for it
+	moved     bool          // somebody asked for this position, and the group has not stored it
 	room      chan struct{} // closed and replaced whenever pending shrinks
 }
 
@@ -202,7 +203,7 @@ func (t *offsetTracker) acknowledged(seeks int, offset int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if seeks == t.seeks {
-		t.force = false
+		t.force, t.moved = false, false
 		t.committed = offset
 	}
 }
@@ -212,13 +213,34 @@ func (t *offsetTracker) acknowledged(seeks int, offset int64) {
 func (t *offsetTracker) seek(offset int64) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.seekLocked(offset)
+	return t.seeks
+}
+
+func (t *offsetTracker) seekLocked(offset int64) {
 	t.seeks++
 	t.pending, t.head = nil, 0
 	t.next, t.highest = offset, -1
 	t.force = true
 	close(t.room)
 	t.room = make(chan struct{})
-	return t.seeks
+}
+
+// move is a seek that somebody asked for. It is to hold whatever becomes of the
+// assignment.
+func (t *offsetTracker) move(offset int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.seekLocked(offset)
+	t.moved = true
+}
+
+// unstored is the position of a move that the group has not stored. It may be one
+// of Kafka's names for an end of the log.
+func (t *offsetTracker) unstored() (offset int64, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.positionLocked(), t.moved
 }
 
 // start is where fetching starts after a seek that the caller, who knows seeks of them, does

@@ -2,6 +2,7 @@ package kafkax
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -139,15 +140,23 @@ func (c *committer) sendDue() error {
 }
 
 // finish sends what is still due, again and again until limit if the coordinator
-// is busy or gone for a moment: this is the last chance. Then it refuses
-// everything with reason.
+// is busy or gone for a moment, or if a partition was moved meanwhile: this is the
+// last chance. Then it refuses everything with reason.
 func (c *committer) finish(limit context.Context, reason error) error {
 	err := c.round()
-	for IsRetryable(err) && sleep(limit, commitRetryPause) == nil {
+	for IsRetryable(err) && sleep(limit, commitRetryPause) == nil || err == nil && limit.Err() == nil && c.moved() {
 		err = c.round()
 	}
 	c.close(reason)
 	return err
+}
+
+// moved says whether a partition was moved to an offset that is not sent yet.
+func (c *committer) moved() bool {
+	return slices.ContainsFunc(c.partitions, func(p *partition) bool {
+		offset, ok := p.tracker.unstored()
+		return ok && offset >= 0
+	})
 }
 
 // close refuses everything from now on, without sending.

@@ -407,11 +407,11 @@ func WithProducerConfigFile(path string) ProducerOption {
 // WithProducerConfigReader sets what the YAML is read from that goes over the
 // defaults and under the environment, in place of a file. It is read once, by the
 // first client that is made with the option, to its end or for little more than
-// 1 MiB. Nothing can bound a reader that blocks: making the client blocks with it.
+// 1 MiB.
 //
 // Default: none. What is no YAML, larger than 1 MiB or has an unknown key is an
-// error matching [ErrInvalidConfig]; so is nil, and what the reader fails with.
-// Code only.
+// error matching [ErrInvalidConfig]; so is nil, what the reader fails with, and one
+// that has not come to its end after 10s, which is then left to itself. Code only.
 func WithProducerConfigReader(r io.Reader) ProducerOption {
 	read := readOnce(r)
 	return func(d *producerDraft) { d.takeReader("WithProducerConfigReader", r, read) }
@@ -471,7 +471,7 @@ func WithProducerSASL(mechanism sasl.Mechanism) ProducerOption {
 func WithProducerTLSConfig(cfg *tls.Config) ProducerOption {
 	return func(d *producerDraft) {
 		if d.accept("tls", "WithProducerTLSConfig", cfg) {
-			d.cfg.tlsConfig = cfg.Clone()
+			d.cfg.tlsConfig = hide(cfg.Clone())
 		}
 	}
 }

@@ -4,10 +4,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/bi-common/kafkax/examples/internal/demotest"
+	"github.com/bi-common/kafkax/kafkaxtest"
 )
 
 func TestMain(m *testing.M) { demotest.Main(m) }
@@ -28,22 +29,9 @@ func TestHelp(t *testing.T) {
 
 // Not parallel, as it sets the environment.
 func TestRunFailure(t *testing.T) {
-	broker := demotest.Broker(t)
-	t.Setenv("KAFKAX_BROKERS", broker.ListenAddrs()[0])
+	s := demotest.Cluster(t)
 	// One request is refused, and those behind it are not.
-	broker.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		res := req.ResponseKind().(*kmsg.ProduceResponse)
-		for _, rt := range req.(*kmsg.ProduceRequest).Topics {
-			topic := kmsg.ProduceResponseTopic{Topic: rt.Topic, TopicID: rt.TopicID}
-			for _, rp := range rt.Partitions {
-				topic.Partitions = append(topic.Partitions, kmsg.ProduceResponseTopicPartition{
-					Partition: rp.Partition, ErrorCode: kerr.PolicyViolation.Code,
-				})
-			}
-			res.Topics = append(res.Topics, topic)
-		}
-		return res, nil, true
-	})
+	s.Fail(kafkaxtest.Failure{Requests: []kmsg.Key{kmsg.Produce}, Error: kafka.PolicyViolation})
 	p := demotest.Start(t, run, "-times", "1")
 	err := p.Wait()
 	if err == nil || !strings.Contains(err.Error(), "of 1707 messages were not acknowledged") {

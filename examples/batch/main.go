@@ -16,9 +16,6 @@
 //     a minute would send good events to the dead letter topic.
 //   - Try it on a cluster: kill -9 it in the middle, and start it again. The
 //     group waits for the dead member for consumer.session_timeout, 30 s.
-//
-// It is a module of its own, so that a database driver is no dependency of
-// kafkax.
 package main
 
 import (
@@ -92,12 +89,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	// left. KAFKAX_CONSUMER_BATCH_SIZE and _BATCH_TIMEOUT say what a batch is.
 	running, release := demo.UntilCaughtUp(ctx, consumer)
 	defer release()
-	err = consumer.ConsumeBatch(running, events.add, kafkax.WithRetry(kafkax.RetryConfig{
-		MaxAttempts: math.MaxInt32, // until it works, or somebody stops it
-		MaxBackoff:  5 * time.Second,
-		Jitter:      0.2,
-	}))
-	if err != nil {
+	if err := consume(running, consumer, events); err != nil {
 		return err
 	}
 	n, err := events.count(context.WithoutCancel(ctx))
@@ -106,4 +98,13 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	}
 	out.Printf("table: %d events in %s", n, *file)
 	return nil
+}
+
+// consume stores what there is, and what comes, until ctx ends.
+func consume(ctx context.Context, consumer *kafkax.Consumer, events *store) error {
+	return consumer.ConsumeBatch(ctx, events.add, kafkax.WithRetry(kafkax.RetryConfig{
+		MaxAttempts: math.MaxInt32, // until it works, or somebody stops it
+		MaxBackoff:  5 * time.Second,
+		Jitter:      0.2,
+	}))
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,12 +16,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/bi-common/kafkax"
 	"github.com/bi-common/kafkax/examples/internal/demotest"
 	"github.com/bi-common/kafkax/examples/internal/quakes"
+	"github.com/bi-common/kafkax/kafkaxtest"
 )
 
 func TestMain(m *testing.M) { demotest.Main(m) }
@@ -42,71 +45,83 @@ func TestHelp(t *testing.T) {
 // Not parallel, as it sets the environment.
 func TestRunNoEvents(t *testing.T) {
 	const topic = "mixed"
-	broker := demotest.Broker(t, kfake.SeedTopics(1, topic))
-	t.Setenv("KAFKAX_BROKERS", broker.ListenAddrs()[0])
+	s := demotest.Cluster(t, kafkaxtest.Topic(topic, 1))
 	t.Setenv("KAFKAX_CONSUMER_TOPIC", topic)
 	t.Setenv("KAFKAX_CONSUMER_BATCH_TIMEOUT", "100ms")
-	client, err := kgo.NewClient(kgo.SeedBrokers(broker.ListenAddrs()...), kgo.DefaultProduceTopic(topic), kgo.ConsumeTopics(topic+"-dlq"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
 	for _, v := range []string{`{"id":"a"}`, `?`, `{"id":"b"}`} {
-		if err := client.ProduceSync(t.Context(), kgo.StringRecord(v)).FirstErr(); err != nil {
-			t.Fatal(err)
-		}
+		s.Send(kafkax.Message{Topic: topic, Value: []byte(v)})
 	}
 	file := filepath.Join(t.TempDir(), "events.db")
 	demotest.Contains(t, demotest.Run(t, run, "-db", file), "table: 2 events in ")
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	if dead := client.PollFetches(ctx).Records(); len(dead) != 1 || string(dead[0].Value) != "?" {
+	if dead := s.Messages(topic + "-dlq"); len(dead) != 1 || string(dead[0].Value) != "?" {
 		t.Errorf("dead letters: %v", dead)
 	}
 }
 
-// While the database is locked nothing is lost, passed over or dead-lettered.
-func TestRunDatabaseLocked(t *testing.T) {
+// While the database is locked nothing is lost, passed over or dead-lettered,
+// however long.
+func TestDatabaseLocked(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join(t.TempDir(), "events.db")
-	p := demotest.Start(t, run, "-db", file, "-pace", "10ms")
-	p.WaitFor("stored: ")
-
-	db, err := sql.Open("sqlite", file+"?_txlock=immediate&_pragma=busy_timeout(10000)")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
+	kafkaxtest.Run(t, func(s *kafkaxtest.Sim) {
+		file := filepath.Join(s.T.TempDir(), "events.db")
+		events, err := openStore(s.T.Context(), file, log.New(io.Discard, "", 0))
+		if err != nil {
+			s.T.Fatal(err)
 		}
-	}()
-	lock, err := db.BeginTx(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.WaitFor("not stored: 100 messages, to be tried again: ")
-	if err := lock.Rollback(); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Wait(); err != nil {
-		t.Fatalf("%v\n%s", err, p)
-	}
-	demotest.Contains(t, p.String(), "table: 1707 events in ")
+		defer func() {
+			if err := events.close(); err != nil {
+				s.T.Error(err)
+			}
+		}()
+		lock, err := events.db.Conn(s.T.Context())
+		if err != nil {
+			s.T.Fatal(err)
+		}
+		defer lock.Close()
+		if _, err := lock.ExecContext(s.T.Context(), "BEGIN EXCLUSIVE"); err != nil {
+			s.T.Fatal(err)
+		}
+
+		consumer := s.Consumer(kafkax.WithConsumerTopic("quakes"), kafkax.WithConsumerGroupID("batch"), kafkax.WithConsumerDLQTopic("dead"))
+		ended := make(chan error, 1)
+		go func() { ended <- consume(context.Background(), consumer, events) }()
+		for _, m := range quakes.Messages() {
+			m.Topic = "quakes"
+			s.Send(m)
+		}
+		s.Advance(time.Hour)
+		if lag := s.Lag("batch", "quakes"); lag != 1707 {
+			s.T.Errorf("lag %d", lag)
+		}
+		if _, err := lock.ExecContext(s.T.Context(), "ROLLBACK"); err != nil {
+			s.T.Fatal(err)
+		}
+		s.WaitCommitted("batch", "quakes")
+		if n, err := events.count(s.T.Context()); n != 1707 || err != nil {
+			s.T.Errorf("%d rows: %v", n, err)
+		}
+		if dead := s.Messages("dead"); len(dead) != 0 {
+			s.T.Errorf("dead letters: %v", dead)
+		}
+		if err := errors.Join(consumer.Close(), <-ended); err != nil {
+			s.T.Error(err)
+		}
+	}, kafkaxtest.Topic("quakes", 3), kafkaxtest.Topic("dead", 1))
 }
 
-// TestKilled kills the program with -9 three times: after a transaction and
-// before its offsets are committed, and twice wherever it happens to be. Then
+// TestKilled kills the program with -9 three times: after transactions and
+// before their offsets are committed, and twice wherever it happens to be. Then
 // the table must be exact.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	// The group must soon notice that a member is dead.
-	broker := demotest.Broker(t, kfake.GroupMinSessionTimeout(100*time.Millisecond))
+	s := kafkaxtest.Start(t)
+	allowShortSessions(t, s)
 	p := &process{
 		binary: build(t),
 		file:   filepath.Join(t.TempDir(), "events.db"),
 		env: append(os.Environ(),
-			"KAFKAX_BROKERS="+broker.ListenAddrs()[0],
+			"KAFKAX_BROKERS="+s.Brokers()[0],
 			"KAFKAX_CONSUMER_BATCH_SIZE=20",
 			"KAFKAX_CONSUMER_BATCH_TIMEOUT=50ms",
 			"KAFKAX_CONSUMER_HEARTBEAT_INTERVAL=200ms",
@@ -114,20 +129,12 @@ func TestKilled(t *testing.T) {
 		),
 	}
 
-	// One commit is withheld: the transaction before it is done, and Kafka
-	// never learns of it.
-	withheld := false
-	broker.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
-		if p.batches() < 3 {
-			return nil, nil, false
-		}
-		withheld = true
-		p.kill()
-		return nil, io.ErrClosedPipe, true
-	})
-	if err := p.run(t, 0); err == nil || !withheld {
-		t.Fatalf("ended by itself (%v):\n%s", err, p)
+	// The first transactions are done, and Kafka never learns of it.
+	heard := s.Lose(kafkaxtest.Target{Requests: []kmsg.Key{kmsg.OffsetCommit}})
+	if err := p.run(t, 3); err == nil {
+		t.Fatalf("ended by itself:\n%s", p)
 	}
+	heard()
 	stored := len(p.rows(t))
 	for _, batches := range []int{10, 25} {
 		if err := p.run(t, batches); err == nil {
@@ -147,7 +154,14 @@ func TestKilled(t *testing.T) {
 	}
 
 	// Exact: each message of the topic has its row, and there is no other.
-	got, want := p.rows(t), inKafka(t, broker.ListenAddrs())
+	got, want := p.rows(t), map[string]string{}
+	for _, m := range s.Messages("example-earthquakes") {
+		var e quakes.Event
+		if err := json.Unmarshal(m.Value, &e); err != nil {
+			t.Fatal(err)
+		}
+		want[fmt.Sprintf("%s[%d]@%d", m.Topic, m.Partition, m.Offset)] = e.ID
+	}
 	for place, id := range want {
 		if got[place] != id {
 			t.Errorf("%s: event %q, want %q", place, got[place], id)
@@ -155,6 +169,28 @@ func TestKilled(t *testing.T) {
 	}
 	if len(got) != len(want) || len(want) != 1707 {
 		t.Errorf("%d rows of %d messages, want 1707", len(got), len(want))
+	}
+}
+
+// allowShortSessions makes the brokers accept what Kafka refuses by default.
+func allowShortSessions(t *testing.T, s *kafkaxtest.Sim) {
+	t.Helper()
+	transport := new(kafka.Transport)
+	defer transport.CloseIdleConnections()
+	client := &kafka.Client{Addr: kafka.TCP(s.Brokers()...), Transport: transport}
+	res, err := client.IncrementalAlterConfigs(t.Context(), &kafka.IncrementalAlterConfigsRequest{
+		Resources: []kafka.IncrementalAlterConfigsRequestResource{{
+			ResourceType: kafka.ResourceTypeBroker, ResourceName: "0",
+			Configs: []kafka.IncrementalAlterConfigsRequestConfig{{
+				Name: "group.min.session.timeout.ms", Value: "100", ConfigOperation: kafka.ConfigOperationSet,
+			}},
+		}},
+	})
+	if err == nil {
+		err = res.Resources[0].Error
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -177,7 +213,6 @@ type process struct {
 	cmd       *exec.Cmd
 	out       strings.Builder
 	killAfter int // batches
-	stored    int // batches, in all runs
 	again     int // messages that were there already, in all runs
 }
 
@@ -211,7 +246,6 @@ func (p *process) Write(b []byte) (int, error) {
 		if _, err := fmt.Sscanf(line, "stored: %d of %d messages, %d were there", &added, &of, &again); err != nil {
 			continue
 		}
-		p.stored++
 		p.again += again
 		if p.killAfter--; p.killAfter == 0 {
 			_ = p.cmd.Process.Kill() // that it ended by itself shows elsewhere
@@ -225,18 +259,6 @@ func (p *process) String() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.out.String()
-}
-
-func (p *process) batches() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.stored
-}
-
-func (p *process) kill() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	_ = p.cmd.Process.Kill() // that it ended by itself shows elsewhere
 }
 
 // rows reads the table: the event's id by place.
@@ -265,33 +287,6 @@ func (p *process) rows(t *testing.T) map[string]string {
 	}
 	if err := rows.Err(); err != nil {
 		t.Fatal(err)
-	}
-	return ids
-}
-
-// inKafka is what rows should be, read by another client.
-func inKafka(t *testing.T, brokers []string) map[string]string {
-	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics("example-earthquakes"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	ids := map[string]string{}
-	for len(ids) < 1707 {
-		fetches := client.PollFetches(ctx)
-		if err := fetches.Err(); err != nil {
-			t.Fatalf("after %d messages: %v", len(ids), err)
-		}
-		for _, r := range fetches.Records() {
-			var e quakes.Event
-			if err := json.Unmarshal(r.Value, &e); err != nil {
-				t.Fatal(err)
-			}
-			ids[fmt.Sprintf("%s[%d]@%d", r.Topic, r.Partition, r.Offset)] = e.ID
-		}
 	}
 	return ids
 }

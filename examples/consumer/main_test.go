@@ -3,16 +3,18 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"github.com/bi-common/kafkax"
 	"github.com/bi-common/kafkax/examples/internal/demotest"
+	"github.com/bi-common/kafkax/examples/internal/quakes"
+	"github.com/bi-common/kafkax/kafkaxtest"
 )
 
 func TestMain(m *testing.M) { demotest.Main(m) }
@@ -37,8 +39,7 @@ func TestRun(t *testing.T) {
 
 // Not parallel, as it sets the environment; nor is the one below.
 func TestRunOnACluster(t *testing.T) {
-	broker := demotest.Broker(t)
-	t.Setenv("KAFKAX_BROKERS", broker.ListenAddrs()[0])
+	s := demotest.Cluster(t)
 	t.Setenv("KAFKAX_CONSUMER_GROUP_ID", "mine")
 	t.Setenv("KAFKAX_CONSUMER_DLQ_TOPIC", "dead")
 
@@ -58,8 +59,8 @@ func TestRunOnACluster(t *testing.T) {
 	}
 	demotest.Contains(t, p.String(), "stopped: handled 0 messages\n")
 	reasons := map[string]int{}
-	for _, r := range readAll(t, broker.ListenAddrs(), "dead", 28) {
-		for _, h := range r.Headers {
+	for _, m := range s.Messages("dead") {
+		for _, h := range m.Headers {
 			if h.Key == kafkax.HeaderError {
 				reasons[string(h.Value)]++
 			}
@@ -71,18 +72,54 @@ func TestRunOnACluster(t *testing.T) {
 }
 
 func TestReadiness(t *testing.T) {
-	broker := demotest.Broker(t)
-	t.Setenv("KAFKAX_BROKERS", broker.ListenAddrs()[0])
+	s := demotest.Cluster(t)
 	t.Setenv("KAFKAX_CONSUMER_SHUTDOWN_TIMEOUT", "1s") // how long the last commit is tried
 	p := demotest.Start(t, run, "-max-lag", "-2")
 	url := strings.TrimPrefix(p.WaitFor("health: "), "health: ")
 	waitForAnswer(t, url, http.StatusServiceUnavailable, "lag 0 is above -2")
-	broker.Close()
-	waitForAnswer(t, url, http.StatusServiceUnavailable, "connection refused")
+	s.Down(0)
+	waitForAnswer(t, url, http.StatusServiceUnavailable, "broker "+s.Brokers()[0]+": ")
 	waitForAnswer(t, strings.Replace(url, "readyz", "livez", 1), http.StatusOK, "alive")
 	if err := p.Stop(); err == nil {
 		t.Error("no error, though nothing could be committed at the end")
 	}
+}
+
+// One of two members dies in the middle: what it had not committed, and all that
+// comes after, the other one handles once the dead one's session has timed out.
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	kafkaxtest.Run(t, func(s *kafkaxtest.Sim) {
+		for _, m := range quakes.Messages() {
+			m.Topic = "quakes"
+			s.Send(m)
+		}
+		handler := &service{out: log.New(io.Discard, "", 0)}
+		slowly := func(ctx context.Context, m kafkax.Message) error {
+			time.Sleep(100 * time.Millisecond)
+			return handler.handle(ctx, m)
+		}
+		first := s.Join("consumer", "quakes", slowly, kafkax.WithConsumerDLQTopic("dead"))
+		s.Join("consumer", "quakes", slowly, kafkax.WithConsumerDLQTopic("dead"))
+		s.Advance(20 * time.Second)
+		first.Crash()
+		s.WaitCommitted("consumer", "quakes")
+
+		handled, again := map[string]bool{}, 0
+		for _, h := range s.Handled() {
+			place := fmt.Sprintf("quakes[%d]@%d", h.Partition, h.Offset)
+			if handled[place] {
+				again++
+			}
+			handled[place] = true
+		}
+		if len(handled) != 1707 || again == 0 || again > 30 {
+			s.T.Errorf("%d handled, %d of them again; want 1707, and again what was handled since the last commit", len(handled), again)
+		}
+		if n := len(s.Messages("dead")); n < 28 || n > 28+again {
+			s.T.Errorf("%d dead letters, want 28 and what was dead-lettered again", n)
+		}
+	}, kafkaxtest.Topic("quakes", 3), kafkaxtest.Topic("dead", 1))
 }
 
 func TestRunHealthAddress(t *testing.T) {
@@ -123,25 +160,4 @@ func waitForAnswer(t *testing.T, url string, status int, body string) {
 		}
 		time.Sleep(20 * time.Millisecond) // asks again; the context is the deadline
 	}
-}
-
-// readAll reads n records.
-func readAll(t *testing.T, brokers []string, topic string, n int) []*kgo.Record {
-	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(topic))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	var records []*kgo.Record
-	for len(records) < n {
-		fetches := client.PollFetches(ctx)
-		if err := fetches.Err(); err != nil {
-			t.Fatalf("%d of %d records: %v", len(records), n, err)
-		}
-		records = append(records, fetches.Records()...)
-	}
-	return records
 }

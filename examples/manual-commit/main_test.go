@@ -6,11 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"github.com/bi-common/kafkax"
 	"github.com/bi-common/kafkax/examples/internal/demotest"
+	"github.com/bi-common/kafkax/kafkaxtest"
 )
 
 func TestMain(m *testing.M) { demotest.Main(m) }
@@ -42,8 +40,7 @@ func TestRunUnbroken(t *testing.T) {
 // Not parallel, as it sets the environment: another process goes on where the
 // first one stopped.
 func TestRunGoesOn(t *testing.T) {
-	broker := demotest.Broker(t)
-	t.Setenv("KAFKAX_BROKERS", broker.ListenAddrs()[0])
+	demotest.Cluster(t)
 	demotest.Contains(t, demotest.Run(t, run), "added: 1707 messages, 0 of them more than once\n")
 	demotest.Contains(t, demotest.Run(t, run), "added: 0 messages, 0 of them more than once\n")
 }
@@ -51,18 +48,10 @@ func TestRunGoesOn(t *testing.T) {
 // What no repair mends ends the program, and the same message the next one.
 func TestRunNoEvent(t *testing.T) {
 	const topic = "mixed"
-	broker := demotest.Broker(t, kfake.SeedTopics(1, topic))
-	t.Setenv("KAFKAX_BROKERS", broker.ListenAddrs()[0])
+	s := demotest.Cluster(t, kafkaxtest.Topic(topic, 1))
 	t.Setenv("KAFKAX_CONSUMER_TOPIC", topic)
-	client, err := kgo.NewClient(kgo.SeedBrokers(broker.ListenAddrs()...), kgo.DefaultProduceTopic(topic))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
 	for _, v := range []string{`{"id":"a"}`, `?`, `{"id":"b"}`} {
-		if err := client.ProduceSync(t.Context(), kgo.StringRecord(v)).FirstErr(); err != nil {
-			t.Fatal(err)
-		}
+		s.Send(kafkax.Message{Topic: topic, Value: []byte(v)})
 	}
 	for _, added := range []int{1, 0} {
 		p := demotest.Start(t, run)

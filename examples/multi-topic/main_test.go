@@ -19,7 +19,7 @@ func TestRun(t *testing.T) {
 
 // Not parallel, as it sets the environment.
 func TestRunGoesOn(t *testing.T) {
-	t.Setenv("KAFKAX_BROKERS", demotest.Broker(t).ListenAddrs()[0])
+	demotest.Cluster(t)
 	demotest.Contains(t, demotest.Run(t, run), "handled: 1679 earthquakes, 28 blasts\n")
 	demotest.Contains(t, demotest.Run(t, run), "handled: 0 earthquakes, 0 blasts\n")
 }

@@ -6,11 +6,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/bi-common/kafkax"
 	"github.com/bi-common/kafkax/examples/internal/demotest"
+	"github.com/bi-common/kafkax/kafkaxtest"
 )
 
 func TestMain(m *testing.M) { demotest.Main(m) }
@@ -40,32 +41,17 @@ func TestHelp(t *testing.T) {
 
 // Not parallel, as it sets the environment; nor are the ones below.
 func TestRunOnACluster(t *testing.T) {
-	broker := demotest.Broker(t)
-	t.Setenv("KAFKAX_BROKERS", broker.ListenAddrs()[0])
+	s := demotest.Cluster(t)
 	t.Setenv("KAFKAX_PRODUCER_TOPIC", "mine")
 	for range 2 { // the second finds the topic
 		out := demotest.Run(t, run)
-		demotest.Contains(t, out, "broker: "+broker.ListenAddrs()[0]+"\n", "sent: 1707 messages to mine in ")
+		demotest.Contains(t, out, "broker: "+s.Brokers()[0]+"\n", "sent: 1707 messages to mine in ")
 	}
 }
 
 func TestRunRefused(t *testing.T) {
-	broker := demotest.Broker(t)
-	t.Setenv("KAFKAX_BROKERS", broker.ListenAddrs()[0])
-	broker.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		broker.KeepControl()
-		res := req.ResponseKind().(*kmsg.ProduceResponse)
-		for _, rt := range req.(*kmsg.ProduceRequest).Topics {
-			topic := kmsg.ProduceResponseTopic{Topic: rt.Topic, TopicID: rt.TopicID}
-			for _, rp := range rt.Partitions {
-				topic.Partitions = append(topic.Partitions, kmsg.ProduceResponseTopicPartition{
-					Partition: rp.Partition, ErrorCode: kerr.TopicAuthorizationFailed.Code,
-				})
-			}
-			res.Topics = append(res.Topics, topic)
-		}
-		return res, nil, true
-	})
+	s := demotest.Cluster(t)
+	s.Fail(kafkaxtest.Failure{Requests: []kmsg.Key{kmsg.Produce}, Error: kafka.TopicAuthorizationFailed, Count: -1})
 	p := demotest.Start(t, run)
 	p.WaitFor("broker: ")
 	if err := p.Wait(); !errors.Is(err, kafkax.ErrAuthorization) || !strings.Contains(err.Error(), "after 0 messages") {

@@ -65,7 +65,7 @@ func TestRunConfig(t *testing.T) {
 
 // Not parallel, as it sets the environment.
 func TestRunOnACluster(t *testing.T) {
-	t.Setenv("KAFKAX_BROKERS", demotest.Broker(t).ListenAddrs()[0])
+	demotest.Cluster(t)
 	t.Setenv("KAFKAX_CONSUMER_CONCURRENCY", "2") // the message goes over it
 	t.Setenv("KAFKAX_CONSUMER_BATCH_SIZE", "7")
 	out := demotest.Run(t, run)

@@ -12,12 +12,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 
 	"github.com/bi-common/kafkax"
 	"github.com/bi-common/kafkax/internal/kafkatest"
+	"github.com/bi-common/kafkax/kafkaxtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(kafkatest.M{M: m}) }
@@ -46,7 +46,7 @@ func TestRunInProcess(t *testing.T) {
 }
 
 func TestRunBrokerFromEnvironment(t *testing.T) {
-	brokers := startBroker(t).ListenAddrs()
+	brokers := kafkaxtest.Start(t).Brokers()
 	t.Setenv("KAFKAX_BROKERS", strings.Join(brokers, ","))
 	out := mustRun(t, "-count", "50")
 	if want := "broker     " + brokers[0] + " (env KAFKAX_BROKERS)\n"; !strings.HasPrefix(out, want) {
@@ -56,7 +56,7 @@ func TestRunBrokerFromEnvironment(t *testing.T) {
 
 func TestRunGoesOn(t *testing.T) {
 	t.Parallel()
-	goesOn(t, startBroker(t).ListenAddrs())
+	goesOn(t, kafkaxtest.Start(t).Brokers())
 }
 
 func TestReal_RunGoesOn(t *testing.T) {
@@ -113,22 +113,21 @@ func goesOn(t *testing.T, brokers []string) {
 
 func TestRunStoppedWhileSending(t *testing.T) {
 	t.Parallel()
-	broker := startBroker(t)
-	args := []string{"-broker", broker.ListenAddrs()[0]}
+	s := kafkaxtest.Start(t)
+	args := []string{"-broker", s.Brokers()[0]}
 
+	fast := s.Slow(kafkaxtest.Target{Requests: []kmsg.Key{kmsg.Produce}}, 5*time.Millisecond, 0)
 	ctx, cancel := context.WithCancel(t.Context())
-	requests := 0 // kfake calls one control function at a time
-	broker.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
-		broker.KeepControl()
-		if requests++; requests == 20 {
-			cancel()
-		}
-		return nil, nil, false
-	})
+	defer cancel()
 	var out output
-	if err := run(ctx, args, &out); !errors.Is(err, errStopped) {
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, args, &out) }()
+	s.Wait("some events", func() bool { return len(s.Messages(topic)) >= 20 })
+	cancel()
+	if err := <-ended; !errors.Is(err, errStopped) {
 		t.Fatalf("error of the stopped run: %v\n%s", err, &out)
 	}
+	fast()
 	sent := number(t, out.String(), `sent +([\d,]+) of 1,707 events`)
 
 	second := mustRun(t, args...)
@@ -144,7 +143,7 @@ func TestRunStoppedWhileSending(t *testing.T) {
 
 func TestRunCount(t *testing.T) {
 	t.Parallel()
-	args := []string{"-broker", startBroker(t).ListenAddrs()[0], "-count"}
+	args := []string{"-broker", kafkaxtest.Start(t).Brokers()[0], "-count"}
 	if out := mustRun(t, append(args, "100")...); !strings.Contains(out, "= 100 events. Lag 0") {
 		t.Errorf("the first hundred:\n%s", out)
 	}
@@ -173,19 +172,12 @@ func TestRunStrangeTopics(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			brokers := startBroker(t, kfake.SeedTopics(1, topic)).ListenAddrs()
-			producer, err := kafkax.NewProducer(kafkax.WithProducerBrokers(brokers...), kafkax.WithProducerTopic(topic))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer producer.Close()
+			s := kafkaxtest.Start(t, kafkaxtest.Topic(topic, 1))
 			for _, v := range tc.values {
-				if err := producer.SendMessage(t.Context(), nil, []byte(v)); err != nil {
-					t.Fatal(err)
-				}
+				s.Send(kafkax.Message{Topic: topic, Value: []byte(v)})
 			}
 			var out output
-			err = run(t.Context(), []string{"-broker", brokers[0], "-count", "100"}, &out)
+			err := run(t.Context(), []string{"-broker", s.Brokers()[0], "-count", "100"}, &out)
 			if got := fmt.Sprint(&out, err); !strings.Contains(got, tc.want) {
 				t.Errorf("no %q in:\n%s", tc.want, got)
 			}
@@ -233,22 +225,10 @@ func TestRunStoppedBeforeItBegins(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var out output
-	err := run(ctx, []string{"-broker", startBroker(t).ListenAddrs()[0]}, &out)
+	err := run(ctx, []string{"-broker", kafkaxtest.Start(t).Brokers()[0]}, &out)
 	if !errors.Is(err, errStopped) || !strings.Contains(out.String(), "Stopped.") {
 		t.Errorf("error %v\n%s", err, &out)
 	}
-}
-
-func startBroker(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
-	t.Helper()
-	c, err := kfake.NewCluster(append(opts,
-		kfake.NumBrokers(1),
-		kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}))...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
-	return c
 }
 
 // mustRun returns what a run printed that must end well.

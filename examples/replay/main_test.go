@@ -47,7 +47,7 @@ func TestRun(t *testing.T) {
 // Not parallel, as it sets the environment: the same group goes back again and
 // again.
 func TestRunGoesBack(t *testing.T) {
-	t.Setenv("KAFKAX_BROKERS", demotest.Broker(t).ListenAddrs()[0])
+	demotest.Cluster(t)
 	for _, from := range []string{
 		"2018-02-01T12:00:00Z",
 		"2018-02-06T00:00:00+01:00",

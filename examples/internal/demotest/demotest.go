@@ -13,8 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kfake"
 	"go.uber.org/goleak"
+
+	"github.com/bi-common/kafkax/kafkaxtest"
 )
 
 // bound is how long an example may take to do anything.
@@ -33,18 +34,13 @@ func Main(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// Broker starts one that stands for a real cluster.
-func Broker(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
+// Cluster starts one that stands for a real cluster, and names it in the
+// environment, where the examples look for it.
+func Cluster(t *testing.T, opts ...kafkaxtest.Option) *kafkaxtest.Sim {
 	t.Helper()
-	cluster, err := kfake.NewCluster(append([]kfake.Opt{
-		kfake.NumBrokers(1),
-		kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}),
-	}, opts...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cluster.Close)
-	return cluster
+	s := kafkaxtest.Start(t, opts...)
+	t.Setenv("KAFKAX_BROKERS", strings.Join(s.Brokers(), ","))
+	return s
 }
 
 // RunFunc is an example without its process.

@@ -1,0 +1,47 @@
+// Campaign runs kafkax for days of virtual time under faults, and judges what it
+// saw: every schedule is made from a seed, of a way to use kafkax (a mode) and of
+// faults that come and go. What a seed breaks, it breaks again:
+//
+//	go run ./kafkaxtest/campaign -duration 2h -seed 1
+//	go run ./kafkaxtest/campaign -only 4711
+//
+// It prints a line for each seed, and at the end what was run: schedules, virtual
+// time, faults by kind, messages, rebalances, duplicates and what explains them.
+// It ends with 1 if a promise was broken.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"testing"
+	"time"
+)
+
+func main() {
+	var (
+		duration = flag.Duration("duration", time.Minute, "how long to go on, of the wall clock")
+		seed     = flag.Uint64("seed", 1, "the first seed; the next ones follow")
+		only     = flag.Uint64("only", 0, "run this seed alone, and print its history")
+		first    = flag.Bool("first", false, "end with the first seed that breaks something")
+		length   = flag.Duration("length", 10*time.Minute, "how long a schedule is, of the virtual clock")
+	)
+	testing.Init()
+	flag.Parse()
+	sum := newSum()
+	campaign := func(t *testing.T) {
+		defer func() { fmt.Print(sum) }()
+		if *only != 0 {
+			t.Run(fmt.Sprint("seed ", *only), func(t *testing.T) { run(t, newSchedule(*only, *length), sum, true) })
+			return
+		}
+		for begin := time.Now(); time.Since(begin) < *duration; *seed++ {
+			fmt.Printf("seed %d: ", *seed)
+			ok := t.Run(fmt.Sprint("seed ", *seed), func(t *testing.T) { run(t, newSchedule(*seed, *length), sum, false) })
+			if !ok && *first {
+				return
+			}
+		}
+	}
+	// A bubble of testing/synctest needs a test, and so does the program.
+	testing.Main(func(_, _ string) (bool, error) { return true, nil }, []testing.InternalTest{{Name: "Campaign", F: campaign}}, nil, nil)
+}

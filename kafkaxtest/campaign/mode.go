@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/bi-common/kafkax"
+	"github.com/bi-common/kafkax/kafkaxtest"
+	"github.com/bi-common/kafkax/kafkaxtest/history"
+)
+
+// mode is a way to use kafkax.
+type mode struct {
+	loop        string // consume, manual, batch, fetch, read
+	ordering    kafkax.Ordering
+	concurrency int
+	deadLetters bool
+	partitions  int
+	members     int
+	nodes       int
+
+	async      bool
+	idempotent bool
+
+	// calm is a schedule in which nothing breaks, but members come and go: then
+	// nothing explains a duplicate.
+	calm bool
+
+	handler handling
+}
+
+// handling is what handlers do with a message.
+type handling struct {
+	slow   time.Duration // at most, one time in twenty
+	fails  float64       // share of calls that fail, and then do not
+	poison float64       // share of messages that always fail
+	panics bool          // in place of errors
+}
+
+func newMode(r *rand.Rand) mode {
+	m := mode{
+		loop:        pick(r, "consume", "manual", "batch", "fetch", "read"),
+		ordering:    pick(r, kafkax.OrderPartition, kafkax.OrderKey, kafkax.Unordered),
+		concurrency: pick(r, 1, 1, 4, 16),
+		deadLetters: r.IntN(2) == 0,
+		partitions:  pick(r, 1, 3, 6),
+		members:     1 + r.IntN(3),
+		nodes:       pick(r, 1, 3),
+		async:       r.IntN(3) == 0,
+		idempotent:  r.IntN(5) > 0,
+		calm:        r.IntN(3) == 0,
+	}
+	switch r.IntN(4) {
+	case 0:
+	case 1:
+		m.handler.slow = pick(r, 100*time.Millisecond, 5*time.Second, 12*time.Second)
+	case 2:
+		m.handler.fails, m.handler.panics = 0.1, r.IntN(3) == 0
+	case 3:
+		m.handler.slow, m.handler.fails, m.handler.poison = 2*time.Second, 0.05, 0.02
+	}
+	if m.deadLetters {
+		m.handler.poison = 0.05
+	}
+	if m.calm {
+		// See leftOut.
+		m.handler.fails, m.handler.poison, m.handler.panics = 0, 0, false
+	}
+	if m.pulls() {
+		m.concurrency, m.ordering, m.deadLetters = 1, kafkax.OrderPartition, false
+		m.handler.fails, m.handler.poison, m.handler.panics = 0, 0, false
+		m.handler.slow = min(m.handler.slow, 3*time.Second) // nobody can end a program's own handling
+	}
+	if m.loop == "batch" {
+		m.ordering = kafkax.OrderPartition
+	}
+	return m
+}
+
+// pulls says whether the program fetches by itself.
+func (m mode) pulls() bool { return m.loop == "fetch" || m.loop == "read" }
+
+func (m mode) String() string {
+	return fmt.Sprintf("%s, ordering %s, concurrency %d, %d partitions, %d members, %d nodes, dead letters %v, async %v, idempotent %v, calm %v, handler %+v",
+		m.loop, m.ordering, m.concurrency, m.partitions, m.members, m.nodes, m.deadLetters, m.async, m.idempotent, m.calm, m.handler)
+}
+
+func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
+
+const (
+	topic   = "orders"
+	dead    = "orders.dead"
+	group   = "billing"
+	session = 10 * time.Second
+)
+
+// identify is the value up to the first space.
+func identify(m kafkax.Message) string {
+	id, _, _ := strings.Cut(string(m.Value), " ")
+	return id
+}
+
+// rules are what this mode promises.
+func (m mode) rules() history.Rules {
+	r := history.Rules{Grace: 90 * time.Second, StopSlack: 5 * time.Second, Progress: 60 * time.Second}
+	r.Complete = true
+	r.CommitWithin = 15 * time.Second
+	if m.deadLetters {
+		r.OnFailure = history.FailStop // nothing is given up but into the dead letter topic
+	}
+	switch {
+	case m.loop == "batch" || m.pulls():
+		r.Ordering = history.OrderPartition
+	case m.ordering == kafkax.OrderKey:
+		r.Ordering = history.OrderKey
+	case m.ordering == kafkax.Unordered:
+		r.Ordering = history.Unordered
+	}
+	return r
+}
+
+func (m mode) consumerOptions() []kafkax.ConsumerOption {
+	opts := []kafkax.ConsumerOption{
+		kafkax.WithConsumerSessionTimeout(session), kafkax.WithConsumerRebalanceTimeout(20 * time.Second),
+		kafkax.WithConsumerShutdownTimeout(15 * time.Second),
+		kafkax.WithConsumerOnFailure(kafkax.FailSkip),
+		kafkax.WithConsumerRetryMaxAttempts(4), kafkax.WithConsumerRetryInitialBackoff(50 * time.Millisecond),
+		kafkax.WithConsumerRetryMaxBackoff(time.Second),
+	}
+	if m.deadLetters {
+		opts = append(opts, kafkax.WithConsumerDLQTopic(dead))
+	}
+	return opts
+}
+
+// consume is a member's loop.
+func (m mode) consume(r *rand.Rand) func(ctx context.Context, member *kafkaxtest.Member) error {
+	h := m.handler.handle(r)
+	opts := []kafkax.ConsumeOption{}
+	if !m.pulls() {
+		opts = append(opts, kafkax.WithConcurrency(m.concurrency))
+		if m.loop != "batch" {
+			opts = append(opts, kafkax.WithOrdering(m.ordering))
+		}
+	}
+	return func(ctx context.Context, member *kafkaxtest.Member) error {
+		c := member.Consumer
+		opts := append(opts, kafkax.WithOnError(member.OnError))
+		switch m.loop {
+		case "consume":
+			return c.Consume(ctx, member.Record(h), opts...)
+		case "manual":
+			return c.ConsumeWithManualCommit(ctx, member.Record(h), opts...)
+		case "batch":
+			return c.ConsumeBatch(ctx, member.RecordBatch(batch(h)), append(opts, kafkax.WithBatchSize(20), kafkax.WithBatchTimeout(200*time.Millisecond))...)
+		}
+		for {
+			msg, err := m.pull(ctx, c)
+			if errors.Is(err, kafkax.ErrClosed) {
+				return nil
+			}
+			if err != nil {
+				continue // as a program does that goes on whatever happens
+			}
+			_ = member.Record(h)(ctx, msg)
+			if m.loop == "fetch" {
+				_ = c.CommitMessages(ctx, msg) // what is refused comes again
+			}
+		}
+	}
+}
+
+func (m mode) pull(ctx context.Context, c *kafkax.Consumer) (kafkax.Message, error) {
+	if m.loop == "fetch" {
+		return c.FetchMessage(ctx)
+	}
+	return c.ReadMessage(ctx)
+}
+
+func batch(h kafkax.Handler) kafkax.BatchHandler {
+	return func(ctx context.Context, msgs []kafkax.Message) error {
+		failed := map[int]error{}
+		for i, msg := range msgs {
+			if err := h(ctx, msg); err != nil {
+				failed[i] = err
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
+		if len(failed) > 0 {
+			return &kafkax.BatchError{Failed: failed}
+		}
+		return nil
+	}
+}
+
+var errHandler = errors.New("the handler failed")
+
+func (h handling) handle(r *rand.Rand) kafkax.Handler {
+	luck := newRand(r.Uint64(), r.Uint64())
+	return func(ctx context.Context, msg kafkax.Message) error {
+		if h.slow > 0 && luck.Float64() < 0.05 {
+			select {
+			case <-time.After(time.Duration(luck.Float64() * float64(h.slow))):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		if strings.HasSuffix(string(msg.Value), " poison") {
+			return kafkax.Permanent(errHandler)
+		}
+		if luck.Float64() < h.fails {
+			if h.panics {
+				panic("the handler panicked")
+			}
+			return errHandler
+		}
+		return nil
+	}
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/bi-common/kafkax"
+	"github.com/bi-common/kafkax/kafkaxtest"
+	"github.com/bi-common/kafkax/kafkaxtest/history"
+)
+
+// source is random numbers for several goroutines.
+type source struct {
+	mu  sync.Mutex
+	pcg *rand.PCG
+}
+
+func (s *source) Uint64() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pcg.Uint64()
+}
+
+// newRand is safe for concurrent use.
+func newRand(seed1, seed2 uint64) *rand.Rand {
+	return rand.New(&source{pcg: rand.NewPCG(seed1, seed2)})
+}
+
+// sender sends messages through one producer until it is told to end, and
+// records what became of each.
+type sender struct {
+	sim    *kafkaxtest.Sim
+	mode   mode
+	name   string
+	client *kafkax.Producer
+	luck   *rand.Rand
+
+	mu   sync.Mutex
+	sent map[string]sending // without an outcome yet
+}
+
+type sending struct {
+	number int
+	event  history.Send
+}
+
+func newSender(s *kafkaxtest.Sim, m mode, name string, r *rand.Rand) *sender {
+	p := &sender{sim: s, mode: m, name: name, luck: newRand(r.Uint64(), r.Uint64()), sent: map[string]sending{}}
+	p.client = s.Producer(
+		kafkax.WithProducerTopic(topic), kafkax.WithProducerClientID(name), kafkax.WithProducerAsync(m.async),
+		kafkax.WithProducerIdempotent(m.idempotent), kafkax.WithProducerShutdownTimeout(15*time.Second),
+		kafkax.WithProducerDeliveryTimeout(30*time.Second), kafkax.WithProducerWriteTimeout(5*time.Second),
+		kafkax.WithProducerCompletion(p.completed),
+	)
+	return p
+}
+
+// callers are as many goroutines that send.
+const callers = 3
+
+// run sends two messages a second on average, until ctx ends.
+func (p *sender) run(ctx context.Context) {
+	var all sync.WaitGroup
+	for i := range callers {
+		all.Go(func() {
+			for n := 1; ctx.Err() == nil; n++ {
+				select {
+				case <-ctx.Done():
+					return
+				case <-time.After(time.Duration(p.luck.Float64() * callers * float64(time.Second))):
+				}
+				// Now and then several at once.
+				for range 1 + int(p.luck.Float64()*1.1)*5 {
+					p.send(ctx, fmt.Sprint("caller-", i), n)
+					n++
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+func (p *sender) send(ctx context.Context, caller string, n int) {
+	id := fmt.Sprintf("%s-%s-%d", p.name, caller, n)
+	value := id + " "
+	if p.luck.Float64() < p.mode.handler.poison {
+		value = id + " poison"
+	}
+	key := fmt.Sprint("key-", int(p.luck.Float64()*20))
+	event := history.Send{
+		Producer: p.name, Caller: caller, Topic: topic, ID: id, Key: key, Idempotent: p.mode.idempotent, Began: time.Now(),
+	}
+	p.mu.Lock()
+	number := p.sim.Recorded().Add(event)
+	p.sent[id] = sending{number, event}
+	p.mu.Unlock()
+	err := p.client.SendMessage(context.WithoutCancel(ctx), []byte(key), []byte(value))
+	if err == nil && p.mode.async {
+		return // the completion tells
+	}
+	p.outcome(id, err)
+}
+
+func (p *sender) outcome(id string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	was, ok := p.sent[id]
+	if !ok {
+		return
+	}
+	delete(p.sent, id)
+	was.event.Returned, was.event.Outcome = time.Now(), history.Acknowledged
+	switch {
+	case errors.Is(err, kafkax.ErrOutcomeUnknown):
+		was.event.Outcome = history.Unknown
+	case err != nil:
+		was.event.Outcome = history.NotSent
+	}
+	p.sim.Recorded().Set(was.number, was.event)
+}
+
+func (p *sender) completed(msgs []kafkax.Message, err error) {
+	if !p.mode.async {
+		return
+	}
+	if each, ok := errors.AsType[kafkax.ProduceErrors](err); ok {
+		failed := map[int]error{}
+		for _, e := range each {
+			failed[e.Index] = e
+		}
+		for i, m := range msgs {
+			p.outcome(identify(m), failed[i])
+		}
+		return
+	}
+	for _, m := range msgs {
+		p.outcome(identify(m), err)
+	}
+}
+
+// close ends the producer, and records how that went.
+func (p *sender) close() error {
+	stop := history.Stop{Member: p.name, Began: time.Now(), Bound: 15 * time.Second}
+	n := p.sim.Recorded().Add(stop)
+	err := p.client.Close()
+	if stop.Returned = time.Now(); err != nil {
+		stop.Err = err.Error()
+	}
+	p.sim.Recorded().Set(n, stop)
+	return err
+}

@@ -1,0 +1,115 @@
+package history
+
+// commit looks at an offset that the broker has stored.
+func (p *partitionCheck) commit(e Commit) {
+	v := Violation{TopicPartition: p.tp, Offset: e.Offset, Group: e.Group, Member: e.Member, Time: e.Time, Events: []Event{e}}
+	if e.Offset < p.committed && !p.mayGoBack(e.Offset) {
+		v.Events = []Event{p.last, e}
+		p.blame("commit back", v, "the committed offset was %d before", p.committed)
+	}
+	if p.log != nil && p.log.End > 0 && e.Offset > p.log.End && p.log.Deleted.IsZero() && len(p.log.cut) == 0 {
+		p.blame("commit beyond", v, "the log ends at %d", p.log.End)
+	}
+	if p.committed < 0 && p.groupCheck.rules.Start == Latest {
+		p.verified = p.index(e.Offset) // nobody knows where it began
+	}
+	for ; p.verified < len(p.visible) && p.visible[p.verified] < e.Offset; p.verified++ {
+		offset := p.visible[p.verified]
+		if _, ok := p.finished[offset]; ok || p.passed(offset) || p.log != nil && p.log.mayMiss(offset) {
+			continue
+		}
+		v := Violation{TopicPartition: p.tp, Offset: offset, Group: e.Group, Member: e.Member, Time: e.Time, Events: []Event{e}}
+		if letter, ok := p.letters[offset]; ok {
+			v.Events = []Event{letter, e}
+			p.blame("commit dead letter", v, "%d was committed, and its dead letter was not acknowledged", e.Offset)
+			continue
+		}
+		p.blame("commit unhandled", v, "%d was committed, and it was not done", e.Offset)
+	}
+	p.committed, p.last = e.Offset, e
+}
+
+// mayGoBack says whether a seek went there, or further back.
+func (p *partitionCheck) mayGoBack(offset int64) bool {
+	for _, s := range p.seeks {
+		if s.Offset <= offset {
+			return true
+		}
+	}
+	return false
+}
+
+// passed says whether a seek went beyond an offset.
+func (p *partitionCheck) passed(offset int64) bool {
+	for _, s := range p.seeks {
+		if s.Offset < 0 || s.Offset > offset {
+			return true
+		}
+	}
+	return false
+}
+
+// repeated judges a message that is handled again, though it was done.
+func (p *partitionCheck) repeated(d Delivery, was finish, m moment) {
+	cause := p.cause(d, was, m)
+	v := violationAt(d, was.event, d)
+	a, ok := p.owned[claim{d.Member, p.tp}]
+	switch {
+	case cause == Sought:
+	case ok && a.revoked == 0 && was.member == d.Member && a.began <= p.since(was.event.When()) && !was.dropped:
+		p.blame("back", v, "it was done, and came again within one assignment")
+		return
+	case d.Offset < p.committed && p.lastBefore(d, m):
+		v.Events = append(v.Events, p.last)
+		p.blame("duplicate committed", v, "it was handled again, and %d had been committed", p.committed)
+		return
+	case cause == "":
+		p.blame("duplicate", v, "it was done, and handled again; nothing explains that")
+		return
+	}
+	if t := p.trouble(was.member, was.at, m.t); cause != Sought && cause != Named && t != nil {
+		if done, ok := p.prefixAt[d.Offset]; ok && t.began-done > int64(p.groupCheck.rules.CommitWithin) && p.groupCheck.rules.CommitWithin > 0 {
+			p.blame("duplicate due", v, "it was done %v before the fault that could explain it, and should have been committed within %v",
+				seconds(t.began-done), p.groupCheck.rules.CommitWithin)
+		}
+	}
+	p.report.Duplicates[cause]++
+}
+
+// lastBefore says whether the member could have known of the last commit: it
+// was there when the member got the partition.
+func (p *partitionCheck) lastBefore(d Delivery, m moment) bool {
+	a, ok := p.owned[claim{d.Member, p.tp}]
+	began := m.t
+	if ok {
+		began = a.began
+	}
+	return p.since(p.last.Time) < began
+}
+
+// behind says whether a message before it was not done when a handler was told
+// to end.
+func (p *partitionCheck) behind(offset int64) bool {
+	done, ok := p.prefixAt[offset]
+	return !ok || done > p.cut
+}
+
+func (p *partitionCheck) cause(d Delivery, was finish, m moment) Cause {
+	switch {
+	case p.sought >= was.at:
+		return Sought
+	case p.again[d.Offset]:
+		return Named
+	case was.dropped:
+		return Cause(Cancelled)
+	case p.cut >= was.at && p.behind(d.Offset):
+		return Cause(Cancelled) // it could not be committed for one that was told to end
+	}
+	if t := p.trouble(was.member, was.at, m.t); t != nil {
+		return Cause(t.kind)
+	}
+	if p.lost >= was.at {
+		return LostMembership
+	}
+	return ""
+}

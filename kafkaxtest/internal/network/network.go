@@ -1,0 +1,273 @@
+// Package network stands between the clients of a cluster and its brokers, and
+// knows what it carries: each request and each answer passes one by one, may be
+// looked at, and may be held, slowed, cut or lost.
+package network
+
+import (
+	"context"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Frame is one request, or one answer, on its way.
+type Frame struct {
+	Client  string // the client id of its request
+	Node    int32  // the broker
+	Conn    int    // of this client to this broker, counted from 1
+	Number  int    // of this direction of the connection, counted from 1
+	Answer  bool
+	Key     kmsg.Key
+	Request kmsg.Request // nil if it cannot be read
+
+	// Response is of an answer; nil if it cannot be read.
+	Response kmsg.Response
+
+	Size int
+}
+
+// Fate is what becomes of a frame. The zero Fate lets it pass.
+type Fate struct {
+	// Held makes it wait, and what follows in its direction, until the channel
+	// is closed. The connection's end does not end that: bytes that were sent
+	// before arrive after, as they do when a network has stalled.
+	Held <-chan struct{}
+
+	// Delay comes before its first byte, and Rate is the bytes a second of the
+	// rest; 0 is at once.
+	Delay time.Duration
+	Rate  int
+
+	// Lost makes it, and all that follows in its direction, never arrive. The
+	// connection stays.
+	Lost bool
+
+	// Cut closes the connection in place of its bytes from Pass on.
+	Cut  bool
+	Pass int
+}
+
+// Rule says what becomes of a frame. Rules run one at a time, and must not
+// block.
+type Rule func(*Frame) Fate
+
+// Network is what the listeners of one cluster have in common.
+type Network struct {
+	// Latency is how long a frame is on its way, of a network in which nothing
+	// is wrong. Nil: no time at all. It must be set before the first Listen.
+	Latency func(*Frame) time.Duration
+
+	// Observe sees each frame as it sets out, before any rule. It must be set
+	// before the first Listen, must not block, and is called for one frame at
+	// a time.
+	Observe func(*Frame)
+
+	// Exempt is the client id of whoever reaches a broker that is down. It must
+	// be set before the first Listen.
+	Exempt string
+
+	// Spare is the kinds of requests that a connection outlives Close and
+	// SetDown for, while it waits for the answer. It must be set before the
+	// first Listen.
+	Spare []kmsg.Key
+
+	mu     sync.Mutex
+	rules  []*Rule
+	links  map[*link]struct{}
+	count  map[peer]int
+	nodes  int32
+	down   map[int32]bool
+	closed bool
+	over   chan struct{} // closed by Shut
+	pumps  sync.WaitGroup
+}
+
+// New returns a network that lets all pass.
+func New() *Network {
+	return &Network{
+		links: map[*link]struct{}{}, count: map[peer]int{}, down: map[int32]bool{}, over: make(chan struct{}),
+	}
+}
+
+type peer struct {
+	client string
+	node   int32
+}
+
+// Add puts a rule to work, and returns what removes it. Of a frame that several
+// rules are about, the longest delay, the lowest rate and each hold count.
+func (n *Network) Add(r Rule) (remove func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.rules = append(n.rules, &r)
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.rules = slices.DeleteFunc(n.rules, func(other *Rule) bool { return other == &r })
+	}
+}
+
+// Dial refuses as a host does on whose port nobody listens, while a broker is
+// down. The brokers' ports are one after the other.
+func (n *Network) Dial(dial func(ctx context.Context, network, address string) (net.Conn, error), firstPort int,
+) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		_, text, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		port, err := strconv.Atoi(text)
+		if err != nil {
+			return nil, err
+		}
+		n.mu.Lock()
+		down := n.closed || n.down[int32(port-firstPort)]
+		n.mu.Unlock()
+		if down {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+		}
+		return dial(ctx, network, address)
+	}
+}
+
+// Close closes every connection that passes a test: of a client to a node.
+func (n *Network) Close(match func(client string, node int32) bool) {
+	for _, l := range n.open() {
+		if client := l.clientID(); match(client, l.node) && !l.waitsFor(n.Spare) {
+			l.close()
+		}
+	}
+}
+
+// SetDown makes a broker refuse connections, and closes those it has.
+func (n *Network) SetDown(node int32, down bool) {
+	n.mu.Lock()
+	n.down[node] = down
+	n.mu.Unlock()
+	if down {
+		n.Close(func(client string, of int32) bool { return of == node && (client == "" || client != n.Exempt) })
+	}
+}
+
+// Shut closes every connection, refuses more, and waits for what carried them.
+func (n *Network) Shut() {
+	n.mu.Lock()
+	if !n.closed {
+		close(n.over)
+	}
+	n.closed = true
+	n.mu.Unlock()
+	for _, l := range n.open() {
+		l.close()
+	}
+	n.pumps.Wait()
+}
+
+func (n *Network) open() []*link {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	links := make([]*link, 0, len(n.links))
+	for l := range n.links {
+		links = append(links, l)
+	}
+	return links
+}
+
+// fates is what the rules make of a frame, in their order.
+func (n *Network) fates(f *Frame) []Fate {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.Observe != nil {
+		n.Observe(f)
+	}
+	var fates []Fate
+	if n.Latency != nil {
+		fates = append(fates, Fate{Delay: n.Latency(f)})
+	}
+	for _, r := range n.rules {
+		fates = append(fates, (*r)(f))
+	}
+	return fates
+}
+
+// Listen is for the brokers: called once for each, in the order of their nodes.
+func (n *Network) Listen(listen func(network, address string) (net.Listener, error)) func(network, address string) (net.Listener, error) {
+	return func(network, address string) (net.Listener, error) {
+		l, err := listen(network, address)
+		if err != nil {
+			return nil, err
+		}
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		node := n.nodes
+		n.nodes++
+		return &listener{Listener: l, network: n, node: node}, nil
+	}
+}
+
+// listener hands the broker one end of a link, whose other end is the client's.
+type listener struct {
+	net.Listener
+	network *Network
+	node    int32
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		client, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if broker, ok := l.network.join(client, l.node); ok {
+			return broker, nil
+		}
+		client.Close()
+	}
+}
+
+func (n *Network) join(client net.Conn, node int32) (broker net.Conn, ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed || n.down[node] && n.Exempt == "" {
+		return nil, false
+	}
+	here, there := net.Pipe()
+	l := &link{
+		network: n, node: node, client: client, broker: here,
+		done: make(chan struct{}), asked: map[int32]*Frame{},
+	}
+	n.links[l] = struct{}{}
+	n.pumps.Go(l.run)
+	return &endpoint{Conn: there, remote: client.RemoteAddr()}, true
+}
+
+// register gives a connection its number, when its first request has told whose
+// it is; 0 if it may not be.
+func (n *Network) register(client string, node int32) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.down[node] && client != n.Exempt {
+		return 0
+	}
+	n.count[peer{client, node}]++
+	return n.count[peer{client, node}]
+}
+
+func (n *Network) remove(l *link) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.links, l)
+}
+
+// endpoint is what the broker holds. It shows who the client is.
+type endpoint struct {
+	net.Conn
+	remote net.Addr
+}
+
+func (e *endpoint) RemoteAddr() net.Addr { return e.remote }

@@ -1,0 +1,325 @@
+package kafkaxtest
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/bi-common/kafkax"
+	"github.com/bi-common/kafkax/kafkaxtest/history"
+	"github.com/bi-common/kafkax/kafkaxtest/internal/network"
+)
+
+// Recorded is what the simulation has seen so far, in the form that
+// [history.Check] judges: starts, stops and crashes of members, what was
+// assigned and committed as the broker said it, deliveries, dead letters, and
+// the faults that the test made. Sends are there if [Identify] was given and the
+// test adds them.
+func (s *Sim) Recorded() *history.History { return s.events }
+
+// Check judges all that was recorded, and fails the test with what was broken
+// and what led there. It belongs at the end of a test, when members have left.
+// It knows the logs as they are then; so a topic that was deleted, or records
+// that were, make it know too little.
+func (s *Sim) Check(rules history.Rules) *history.Report {
+	s.T.Helper()
+	for topic := range s.consumed() {
+		s.addLogs(topic)
+	}
+	report := history.Check(s.events, rules)
+	if err := report.Err(); err != nil {
+		tails := []string{err.Error()}
+		for _, v := range report.Violations[:min(3, len(report.Violations))] {
+			tails = append(tails, v.Tail(s.events, 40))
+		}
+		s.fatalf("%s", strings.Join(tails, "\n"))
+	}
+	return report
+}
+
+// Identify tells which message is which: f returns what is unlike in every two
+// that were sent, such as an id in the value. Without it [Sim.Check] cannot tell
+// a message from another, only an offset.
+func Identify(f func(msg kafkax.Message) string) Option {
+	return func(o *options) { o.identify = f }
+}
+
+func (s *Sim) identify(m kafkax.Message) string {
+	if s.options.identify == nil {
+		return ""
+	}
+	return s.options.identify(m)
+}
+
+// consumed are the topics that members have consumed.
+func (s *Sim) consumed() map[string]bool {
+	topics := map[string]bool{}
+	for _, e := range s.events.Events() {
+		if start, ok := e.(history.Start); ok {
+			for _, t := range start.Topics {
+				topics[t] = true
+			}
+		}
+	}
+	return topics
+}
+
+func (s *Sim) addLogs(topic string) {
+	s.T.Helper()
+	logs := map[int]*history.Log{}
+	for _, p := range s.cluster.PartitionInfos(topic) {
+		logs[int(p.Partition)] = &history.Log{
+			TopicPartition: s.log(topic, int(p.Partition)), Start: p.LogStartOffset, End: p.HighWatermark,
+		}
+	}
+	s.read(topic, func(r *kgo.Record) {
+		m := message(r)
+		logs[m.Partition].Records = append(logs[m.Partition].Records, history.Record{
+			Offset: m.Offset, ID: s.identify(m), Key: string(m.Key), Control: r.Attrs.IsControl(),
+		})
+	})
+	for _, l := range logs {
+		s.events.AddLog(*l)
+	}
+}
+
+// log names a partition of the topic as it is now.
+func (s *Sim) log(topic string, partition int) history.TopicPartition {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return history.TopicPartition{Topic: topic, Partition: partition, Incarnation: s.made[topic]}
+}
+
+// recordAnswer takes what a broker's answer says into the record.
+func (s *Sim) recordAnswer(f *network.Frame) {
+	switch res := f.Response.(type) {
+	case *kmsg.SyncGroupResponse:
+		req := f.Request.(*kmsg.SyncGroupRequest)
+		if res.ErrorCode == 0 {
+			s.recordAssignment(f.Client, req, res.MemberAssignment)
+		}
+	case *kmsg.HeartbeatResponse:
+		switch res.ErrorCode {
+		case kerr.UnknownMemberID.Code, kerr.IllegalGeneration.Code:
+			req := f.Request.(*kmsg.HeartbeatRequest)
+			s.recordRevoked(f.Client, req.Group, req.MemberID, true)
+		}
+	case *kmsg.OffsetCommitResponse:
+		req := f.Request.(*kmsg.OffsetCommitRequest)
+		for i, topic := range res.Topics {
+			for j, p := range topic.Partitions {
+				if p.ErrorCode == 0 {
+					s.events.Add(history.Commit{
+						Member: f.Client, Generation: int(req.Generation), Group: req.Group,
+						TopicPartition: s.log(topic.Topic, int(p.Partition)), Offset: req.Topics[i].Partitions[j].Offset, Time: time.Now(),
+					})
+				}
+			}
+		}
+	case *kmsg.ProduceResponse:
+		s.recordLetters(f.Client, f.Request.(*kmsg.ProduceRequest), res)
+	}
+}
+
+// recordRequest takes what a member's request means into the record: one that
+// joins again, or leaves, has given back what it had.
+func (s *Sim) recordRequest(f *network.Frame) {
+	switch req := f.Request.(type) {
+	case *kmsg.JoinGroupRequest:
+		s.recordRevoked(f.Client, req.Group, "", false)
+	case *kmsg.LeaveGroupRequest:
+		for _, m := range append(req.Members, kmsg.LeaveGroupRequestMember{MemberID: req.MemberID}) {
+			if m.MemberID != "" {
+				s.recordRevoked(f.Client, req.Group, m.MemberID, false)
+			}
+		}
+	}
+}
+
+func (s *Sim) recordAssignment(member string, req *kmsg.SyncGroupRequest, data []byte) {
+	var a kmsg.ConsumerMemberAssignment
+	if a.ReadFrom(data) != nil {
+		return
+	}
+	assign := history.Assign{Member: member, Group: req.Group, Generation: int(req.Generation), Time: time.Now()}
+	for _, t := range a.Topics {
+		for _, p := range t.Partitions {
+			assign.Partitions = append(assign.Partitions, s.log(t.Topic, int(p)))
+		}
+	}
+	s.mu.Lock()
+	s.assigned[memberOf{member, req.Group}] = assigned{assign, req.MemberID}
+	s.mu.Unlock()
+	s.events.Add(assign)
+}
+
+// assigned is what a member has, and under which id the group knows it.
+type assigned struct {
+	history.Assign
+
+	id string
+}
+
+// memberOf is a member of one group; a client may be in several.
+type memberOf struct{ member, group string }
+
+// recordRevoked takes from a member what it has under an id; under which ever if
+// that is empty. One that is late is about what it had before.
+func (s *Sim) recordRevoked(member, group, id string, lost bool) {
+	s.mu.Lock()
+	had, ok := s.assigned[memberOf{member, group}]
+	if ok = ok && (id == "" || id == had.id); ok {
+		delete(s.assigned, memberOf{member, group})
+	}
+	s.mu.Unlock()
+	if ok {
+		s.events.Add(history.Revoke{
+			Member: member, Group: group, Generation: had.Generation, Partitions: had.Partitions, Time: time.Now(), Lost: lost,
+		})
+	}
+}
+
+// recordLetters finds the dead letters in what was produced.
+func (s *Sim) recordLetters(client string, req *kmsg.ProduceRequest, res *kmsg.ProduceResponse) {
+	for i, topic := range res.Topics {
+		for j, p := range topic.Partitions {
+			if i >= len(req.Topics) || j >= len(req.Topics[i].Partitions) {
+				continue
+			}
+			for _, m := range recordsOf(req.Topics[i].Partitions[j].Records) {
+				from, ok := origin(m)
+				if !ok {
+					continue
+				}
+				s.events.Add(history.DeadLetter{
+					Member: client, Group: header(m, kafkax.HeaderConsumerGroup),
+					Span: history.Span{TopicPartition: s.log(from.topic, from.partition), First: from.offset, Last: from.offset},
+					ID:   s.identify(m), To: req.Topics[i].Topic, Acknowledged: p.ErrorCode == 0, Time: time.Now(),
+				})
+			}
+		}
+	}
+}
+
+func header(m kafkax.Message, key string) string {
+	for _, h := range m.Headers {
+		if h.Key == key {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
+
+// origin is where a dead letter came from.
+func origin(m kafkax.Message) (from place, ok bool) {
+	partition, err := strconv.Atoi(header(m, kafkax.HeaderOriginalPartition))
+	if err != nil {
+		return place{}, false
+	}
+	offset, err := strconv.ParseInt(header(m, kafkax.HeaderOriginalOffset), 10, 64)
+	return place{header(m, kafkax.HeaderOriginalTopic), partition, offset}, err == nil
+}
+
+// recordsOf reads the batch of one partition; what cannot be read is nothing.
+func recordsOf(data []byte) []kafkax.Message {
+	var batch kmsg.RecordBatch
+	if batch.ReadFrom(data) != nil {
+		return nil
+	}
+	raw, err := decompressor{}.Decompress(batch.Records, kgo.CompressionCodecType(batch.Attributes&7))
+	if err != nil {
+		return nil
+	}
+	var msgs []kafkax.Message
+	for len(raw) > 0 {
+		length, n := binary.Varint(raw)
+		end := int64(n) + length
+		var r kmsg.Record
+		if n <= 0 || length < 0 || end > int64(len(raw)) || r.ReadFrom(raw[:end]) != nil {
+			return nil
+		}
+		raw = raw[end:]
+		m := kafkax.Message{Key: r.Key, Value: r.Value}
+		for _, h := range r.Headers {
+			m.Headers = append(m.Headers, kafkax.Header{Key: h.Key, Value: h.Value})
+		}
+		msgs = append(msgs, m)
+	}
+	return msgs
+}
+
+// recordCall records one call of a handler, and returns what ends the record of
+// it.
+func (s *Sim) recordCall(ctx context.Context, member, group string, msg kafkax.Message, batch int) (end func(err error)) {
+	d := history.Delivery{
+		Member: member, Group: group, TopicPartition: s.log(msg.Topic, msg.Partition), Offset: msg.Offset,
+		ID: s.identify(msg), Key: string(msg.Key), Batch: batch, Began: time.Now(),
+	}
+	s.mu.Lock()
+	d.Generation = s.assigned[memberOf{member, group}].Generation
+	at := callOf{member, group, d.Generation, place{msg.Topic, msg.Partition, msg.Offset}}
+	s.attempts[at]++
+	d.Attempt = s.attempts[at]
+	s.mu.Unlock()
+	n := s.events.Add(d)
+	cut := make(chan time.Time, 1)
+	stop := context.AfterFunc(ctx, func() { cut <- time.Now() })
+	return func(err error) {
+		if !stop() {
+			d.ContextEnded = <-cut
+		}
+		d.Ended, d.Outcome = time.Now(), history.Handled
+		switch {
+		case err == nil:
+		case ctx.Err() != nil && !errors.Is(context.Cause(ctx), kafkax.ErrHandlerTimeout):
+			d.Outcome = history.Cancelled
+		default:
+			d.Outcome = history.Failed
+		}
+		if err == nil {
+			s.mu.Lock()
+			delete(s.attempts, at)
+			s.mu.Unlock()
+		}
+		s.events.Set(n, d)
+	}
+}
+
+// callOf is a message in one assignment.
+type callOf struct {
+	member, group string
+	generation    int
+	place
+}
+
+// recordProblem is for OnError: which messages a loop gave up.
+func (s *Sim) recordProblem(member, group string, err error) {
+	var told *kafkax.ConsumeError
+	if !errors.As(err, &told) {
+		return
+	}
+	s.note("%s: %v", member, err)
+	if told.Outcome == kafkax.OutcomeSkipped && told.Offset >= 0 {
+		s.events.Add(history.Skip{
+			Member: member, Group: group, Time: time.Now(),
+			Span: history.Span{TopicPartition: s.log(told.Topic, told.Partition), First: told.Offset, Last: told.Offset},
+		})
+	}
+}
+
+// recordFault returns what ends it.
+func (s *Sim) recordFault(kind history.FaultKind, target, text string) (end func()) {
+	f := history.Fault{Kind: kind, Target: target, Text: text, Began: time.Now()}
+	n := s.events.Add(f)
+	return func() {
+		f.Ended = time.Now()
+		s.events.Set(n, f)
+	}
+}

@@ -1,0 +1,265 @@
+package kafkaxtest
+
+import (
+	"context"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/bi-common/kafkax"
+	"github.com/bi-common/kafkax/kafkaxtest/history"
+	"github.com/bi-common/kafkax/kafkaxtest/internal/network"
+)
+
+// Sim is a Kafka cluster inside the test, with all that a test may do to it.
+// Its methods are safe for concurrent use, and end the test when they fail, so
+// they belong on the goroutines of the test and not in handlers.
+type Sim struct {
+	// T is the test that the cluster belongs to. Inside [Run] it is the one to
+	// use: the context of a test outside of the simulation never ends there.
+	T testing.TB
+
+	options  options
+	virtual  bool
+	network  *network.Network
+	dial     func(ctx context.Context, network, address string) (net.Conn, error)
+	feedDial func(ctx context.Context, network, address string) (net.Conn, error) // no fault is for it
+	cluster  *kfake.Cluster
+	feed     *kgo.Client // writes and asks on behalf of the test
+	began    time.Time
+
+	mu      sync.Mutex
+	counter int
+	lines   []line
+	changed chan struct{} // closed when something has happened
+	handled []Handled
+	done    map[place]bool                    // what was handled without an error
+	joins   map[string]*kmsg.JoinGroupRequest // the last of each group
+	closers []func()
+
+	events   *history.History
+	assigned map[memberOf]assigned // what members have
+	attempts map[callOf]int        // of messages that are not handled
+	made     map[string]int        // how often a topic was made again
+	deleted  map[string]bool
+}
+
+// Run is a test inside a simulation: f and all that it starts run in a bubble of
+// [testing/synctest], on a virtual clock, against a cluster in memory. The clock
+// stands still while anything runs, and jumps to the next timer when everything
+// waits: an outage of an hour takes milliseconds. Clients are made with
+// [Sim.Consumer] and [Sim.Producer], or with the options of
+// [Sim.ConsumerOptions] and [Sim.ProducerOptions], and must be closed before f
+// returns if it made them itself; what waits for something outside, such as a
+// real connection or a signal, stops the clock.
+//
+// Run returns when all has ended. A goroutine that is then still blocked fails
+// the test: it is a leak.
+func Run(t *testing.T, f func(s *Sim), opts ...Option) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSim(t, true, opts)
+		defer s.close()
+		f(s)
+	})
+}
+
+// Start makes the same cluster on loopback and the wall clock, for code that
+// cannot run inside [Run]: it dials by itself, uses other clients, or cgo. It is
+// closed with the test.
+func Start(t testing.TB, opts ...Option) *Sim {
+	t.Helper()
+	s := newSim(t, false, opts)
+	t.Cleanup(s.close)
+	return s
+}
+
+// Option changes the cluster that [Run] and [Start] make.
+type Option func(*options)
+
+type options struct {
+	nodes  int
+	seed   uint64
+	topics map[string]int
+	extra  []kfake.Opt
+
+	identify func(kafkax.Message) string
+	spare    []kmsg.Key
+}
+
+// Nodes is how many brokers the cluster has. Default 1.
+func Nodes(n int) Option { return func(o *options) { o.nodes = n } }
+
+// Topic makes a topic before anything else. Default: none. See also
+// [Sim.CreateTopic].
+func Topic(name string, partitions int) Option {
+	return func(o *options) { o.topics[name] = partitions }
+}
+
+// Seed decides how long each request and each answer is on its way in a [Run],
+// between 20 and 500 microseconds, and so in which order they arrive: the same
+// seed, the same order, as far as the program itself is deterministic. Default
+// 1. [Start] adds nothing to the way.
+func Seed(seed uint64) Option { return func(o *options) { o.seed = seed } }
+
+// SpareJoins makes [Sim.Cut] and [Sim.Down] spare connections on which a member
+// waits to be let into its group. A join that is cut leaves a member behind that
+// nobody has, and that the group waits for until its session has timed out:
+// kafka-go's group joins so. Where a test is not about that, it need not meet it.
+func SpareJoins() Option {
+	return func(o *options) { o.spare = []kmsg.Key{kmsg.JoinGroup, kmsg.SyncGroup} }
+}
+
+func newSim(t testing.TB, virtual bool, opts []Option) *Sim {
+	t.Helper()
+	o := options{nodes: 1, seed: 1, topics: map[string]int{}}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	s := &Sim{
+		T: t, options: o, virtual: virtual, network: network.New(), began: time.Now(),
+		changed: make(chan struct{}), joins: map[string]*kmsg.JoinGroupRequest{}, done: map[place]bool{},
+		events: new(history.History), assigned: map[memberOf]assigned{}, attempts: map[callOf]int{},
+		made: map[string]int{}, deleted: map[string]bool{},
+	}
+	s.network.Observe = s.observe
+	s.network.Spare, s.network.Exempt = o.spare, feedID
+	listen := net.Listen
+	s.dial = new(net.Dialer).DialContext
+	s.feedDial = s.dial
+	if virtual {
+		var n kfake.VirtualNetwork
+		listen, s.dial, s.feedDial = n.Listen, s.network.Dial(n.DialContext, firstPort), n.DialContext
+		s.network.Latency = latency(o.seed)
+	}
+	settings := []kfake.Opt{
+		kfake.NumBrokers(o.nodes),
+		kfake.ListenFn(s.network.Listen(listen)),
+		kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}),
+	}
+	if virtual {
+		ports := make([]int, o.nodes)
+		for i := range ports {
+			ports[i] = firstPort + i
+		}
+		settings = append(settings, kfake.Ports(ports...))
+	}
+	for topic, partitions := range o.topics {
+		settings = append(settings, kfake.SeedTopics(int32(partitions), topic))
+	}
+	var err error
+	if s.cluster, err = kfake.NewCluster(append(settings, o.extra...)...); err != nil {
+		t.Fatalf("kafkaxtest: the cluster does not start: %v", err)
+	}
+	s.feed, err = kgo.NewClient(
+		kgo.SeedBrokers(s.Brokers()...), kgo.Dialer(s.feedDial), kgo.ClientID(feedID),
+		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.WithDecompressor(decompressor{}),
+		kgo.RecordPartitioner(kgo.BasicConsistentPartitioner(partitioner)),
+	)
+	if err != nil {
+		s.cluster.Close()
+		t.Fatalf("kafkaxtest: the test's own client: %v", err)
+	}
+	return s
+}
+
+// firstPort is the first broker's in a simulation.
+const firstPort = 9092
+
+// feedID is the client id of the test's own client, which no fault is for.
+const feedID = "kafkaxtest"
+
+// partitioner puts a message with a key where kafkax does by default, and one
+// without where it says.
+func partitioner(string) func(*kgo.Record, int) int {
+	return func(r *kgo.Record, n int) int {
+		if r.Key == nil {
+			return int(r.Partition)
+		}
+		partitions := make([]int, n)
+		for i := range partitions {
+			partitions[i] = i
+		}
+		return kafka.Murmur2Balancer{}.Balance(kafka.Message{Key: r.Key}, partitions...)
+	}
+}
+
+// latency is from 20 to 500 microseconds, the same for the same frame.
+func latency(seed uint64) func(*network.Frame) time.Duration {
+	return func(f *network.Frame) time.Duration {
+		if f.Client == feedID {
+			return 0 // It waits for answers under locks, which would stop the clock.
+		}
+		place := uint64(f.Node)<<40 ^ uint64(f.Conn)<<24 ^ uint64(f.Number)<<1
+		if f.Answer {
+			place ^= 1
+		}
+		for _, c := range f.Client {
+			place = place*31 + uint64(c)
+		}
+		r := rand.New(rand.NewPCG(seed, place))
+		return 20*time.Microsecond + time.Duration(r.Int64N(int64(480*time.Microsecond)))
+	}
+}
+
+// close ends what the simulation made, the last first.
+func (s *Sim) close() {
+	s.mu.Lock()
+	closers := s.closers
+	s.closers = nil
+	s.mu.Unlock()
+	for _, f := range slices.Backward(closers) {
+		f()
+	}
+	s.feed.Close()
+	s.cluster.Close()
+	s.network.Shut()
+}
+
+// Brokers are the addresses of the cluster, in the order of its nodes. In a
+// [Run] only [Sim.Dial] reaches them.
+func (s *Sim) Brokers() []string { return s.cluster.ListenAddrs() }
+
+// Dial is for [kafkax.WithConsumerDial] and [kafkax.WithProducerDial], or for
+// any other client that takes one.
+func (s *Sim) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return s.dial(ctx, network, address)
+}
+
+// ConsumerOptions are what a consumer needs to reach this cluster and nothing
+// else: brokers and dial, without the environment. Options of your own follow
+// them.
+func (s *Sim) ConsumerOptions() []kafkax.ConsumerOption {
+	return []kafkax.ConsumerOption{
+		kafkax.WithConsumerNoEnv(),
+		kafkax.WithConsumerBrokers(s.Brokers()...),
+		kafkax.WithConsumerDial(s.Dial),
+		kafkax.WithConsumerErrorLogger(s.logger()),
+	}
+}
+
+// ProducerOptions are for a producer what ConsumerOptions are for a consumer.
+func (s *Sim) ProducerOptions() []kafkax.ProducerOption {
+	return []kafkax.ProducerOption{
+		kafkax.WithProducerNoEnv(),
+		kafkax.WithProducerBrokers(s.Brokers()...),
+		kafkax.WithProducerDial(s.Dial),
+		kafkax.WithProducerErrorLogger(s.logger()),
+	}
+}
+
+func (s *Sim) logger() logger { return logger{s} }
+
+// logger puts what clients log as failures into the history.
+type logger struct{ s *Sim }
+
+func (l logger) Printf(format string, args ...any) { l.s.note("log: "+format, args...) }
