@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+
+	"github.com/bi-common/kafkax/internal/budget"
 )
 
 // handling is a loop over partitions that a test fills by hand.
@@ -614,5 +616,50 @@ func TestD15_MessagesThatWaitForAWorkerAreBounded(t *testing.T) {
 				close(held)
 			})
 		})
+	}
+}
+
+// A handler may change how large a message is: given back is what was taken.
+func TestD15_AChangedMessageGivesBackWhatItTook(t *testing.T) {
+	t.Parallel()
+	for _, ordering := range []Ordering{OrderPartition, OrderKey, Unordered} {
+		for size, changed := range map[string]kafka.Header{"larger": {Value: make([]byte, 1000)}, "smaller": {}} {
+			t.Run(string(ordering)+"/"+size, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					f := newHandling(t, 1, func(_ context.Context, m kafka.Message) error { m.Headers[0] = changed; return nil },
+						func(cfg *consumeConfig) { cfg.Ordering = ordering })
+					p, shared := f.claim.partitions[0], budget.New(1<<20)
+					a := newAllowance(shared)
+					for range 2 { // the partition's own fetch, and one from the budget of all
+						c := &chunk{partition: p}
+						taken := 0
+						for range 3 {
+							m := kafka.Message{Offset: f.next[0], Headers: []kafka.Header{{Key: "h", Value: []byte("x")}}}
+							c.messages = append(c.messages, m)
+							taken += memorySize(&m)
+							f.next[0]++
+						}
+						c.position = f.next[0]
+						var err error
+						if c.memory, err = a.take(t.Context(), taken); err != nil {
+							t.Fatal(err)
+						}
+						c.memory.correct(taken)
+						p.chunks <- c
+					}
+					synctest.Wait()
+					if got := p.tracker.position(); got != f.next[0] {
+						t.Fatalf("all before %d are handled, want all before %d", got, f.next[0])
+					}
+					if used := shared.Used(); used != 0 {
+						t.Errorf("%d bytes of all are still taken", used)
+					}
+					if len(a.own) != 1 {
+						t.Error("the partition's own fetch is not free again")
+					}
+				})
+			})
+		}
 	}
 }

@@ -366,6 +366,36 @@ func TestD5_StopReturnsBothCauses(t *testing.T) {
 	}
 }
 
+// A dead letter that was refused only whole may still be taken lean. Where it was
+// cut off before that, the message comes again, whatever becomes of one that is
+// refused for good.
+func TestD18_CutOffBeforeTheLeanTryIsNotRefusedForGood(t *testing.T) {
+	t.Parallel()
+	for _, policy := range []FailurePolicy{FailDefault, FailStop, FailSkip} {
+		t.Run("on_failure "+string(policy), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx := endsAfter(t, time.Second, ErrRevoked)
+				fake := &fakeDLQ{fail: func(int, kafka.Message) error {
+					<-ctx.Done()
+					return kafka.MessageSizeTooLarge
+				}}
+				l := &loop{dlq: &deadLetterWriter{writer: fake, log: newLoggers(nil, kafka.LoggerFunc(t.Logf))}}
+				l.cfg.OnFailure = policy
+				r := l.giveUp(&claim{ctx: ctx, stopping: ctx}, sleep, &kafka.Message{}, result{outcome: outcomeFailed, attempts: 1, err: io.EOF})
+				if r.outcome != outcomeInterrupted || len(fake.tries()) != 1 {
+					t.Errorf("outcome %v after %d tries, want %v after one", r.outcome, len(fake.tries()), outcomeInterrupted)
+				}
+				for _, target := range []error{kafka.MessageSizeTooLarge, ErrRevoked, io.EOF} {
+					if !errors.Is(r.err, target) {
+						t.Errorf("%v does not match %v", r.err, target)
+					}
+				}
+			})
+		})
+	}
+}
+
 // A dead letter that is acknowledged during a stop is as good as any other.
 func TestD5_StopLetsTheWriteSucceed(t *testing.T) {
 	t.Parallel()

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/segmentio/kafka-go"
 )
 
 func TestD1_CommitsHandledPrefixOnly(t *testing.T) {
@@ -274,6 +277,52 @@ func TestCommitter_FinishSendsRestThenRefuses(t *testing.T) {
 	}
 	if g.stored[0] != 1 {
 		t.Errorf("stored %d after finish, want 1", g.stored[0])
+	}
+}
+
+// The last commit is the last chance: a coordinator that is away for a moment costs
+// no duplicates. It is asked again until the limit, and about nothing it refused.
+func TestD3_LastCommitIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		err    error
+		fails  int
+		limit  time.Duration
+		sends  int
+		after  time.Duration
+		stored bool
+	}{
+		{"away for a moment", kafka.GroupCoordinatorNotAvailable, 3, time.Minute, 4, 3 * commitRetryPause, true},
+		{"away for good", kafka.GroupCoordinatorNotAvailable, math.MaxInt, 3*commitRetryPause + 1, 4, 3*commitRetryPause + 1, false},
+		{"refused", kafka.GroupAuthorizationFailed, math.MaxInt, time.Minute, 1, 0, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				g := &fakeGroup{stored: map[int]int64{}}
+				c, parts := newTestCommitter(g, time.Hour, 1)
+				c.send = func(offsets map[string]map[int]int64) error {
+					if g.err = nil; g.sends < tt.fails {
+						g.err = tt.err
+					}
+					return g.send(offsets)
+				}
+				parts[0].tracker.delivered(0, 0)
+				parts[0].tracker.handled(0, 0)
+				start := time.Now()
+				err := c.finish(endsAfter(t, tt.limit, ErrShutdown), ErrRevoked)
+				if tt.stored != (err == nil) || err != nil && !errors.Is(err, tt.err) {
+					t.Errorf("finish = %v", err)
+				}
+				if got := time.Since(start); g.sends != tt.sends || got != tt.after || tt.stored != (g.stored[0] == 1) {
+					t.Errorf("%d requests in %v, stored %v, want %d in %v", g.sends, got, g.stored, tt.sends, tt.after)
+				}
+				if err := c.commit(t.Context()); !errors.Is(err, ErrRevoked) {
+					t.Errorf("commit after finish = %v, want ErrRevoked", err)
+				}
+			})
+		})
 	}
 }
 
