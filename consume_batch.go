@@ -69,15 +69,17 @@ func (l *loop) workBatches(claim *claim) {
 			}
 		})
 	}
+	feeds := make([]*feed, len(claim.partitions))
 	for i, p := range claim.partitions {
 		f := &feed{partition: p, offers: workers[i%len(workers)].offers, failed: make(chan []failure)}
+		feeds[i] = f
 		claim.add(&f.activity)
-		all.Go(func() {
-			defer claim.remove(&f.activity)
-			l.feed(claim, f)
-		})
+		all.Go(func() { l.feed(claim, f) })
 	}
 	all.Wait()
+	for _, f := range feeds { // not before: a worker may write the dead letters of one that has gone
+		claim.remove(&f.activity)
+	}
 }
 
 // feed offers a partition's messages in order.
@@ -151,7 +153,12 @@ func (l *loop) runBatch(claim *claim, w *batcher) bool {
 	var failed []failure
 	var err error // what the handler returned
 	interrupted := false
-	stopped := l.cfg.Retry.run(claim.stopping, func(attempt int, last bool) bool {
+	wait := func(d time.Duration) error {
+		return awaitTry(claim.ctx, claim, d, func() (fate, <-chan struct{}) {
+			return fateOf(slices.ContainsFunc(pending, func(t taken) bool { return claim.overtaken(t.chunk, t.Offset) })), nil
+		})
+	}
+	stopped := l.cfg.Retry.run(wait, func(attempt int, last bool) bool {
 		if attempt > 1 {
 			messages = make([]kafka.Message, len(pending)) // what failed may still run, with the slice that it had
 			for i := range pending {
@@ -189,6 +196,7 @@ func (l *loop) runBatch(claim *claim, w *batcher) bool {
 		attrs := logAttrs{slog.String("topic", l.cfg.Topic)}.group(l.cfg.GroupID).attempt(attempt, l.cfg.Retry.MaxAttempts).next(wait).err(err)
 		l.log.progress("messages of a batch failed, to be retried", append(attrs, slog.Int("messages", len(pending))))
 	})
+	w.activity.end() // the dead letters are their partitions' business
 	l.passOn(claim, failed)
 	return stopped == nil && !interrupted
 }
@@ -212,8 +220,12 @@ func (w *batcher) begin() []kafka.Message {
 	return w.messages
 }
 
-// passOn hands messages that failed for good to their partitions.
+// passOn hands messages that failed for good to their partitions. Once those have
+// gone, it deals with them itself: of one partition beside the other, as each may
+// take all the time that is left.
 func (l *loop) passOn(claim *claim, failed []failure) {
+	var alone sync.WaitGroup
+	defer alone.Wait()
 	for len(failed) > 0 {
 		feed := failed[0].feed
 		var own, others []failure
@@ -227,7 +239,7 @@ func (l *loop) passOn(claim *claim, failed []failure) {
 		select {
 		case feed.failed <- own:
 		case <-claim.stopping.Done():
-			l.giveUpAll(claim, feed, own)
+			alone.Go(func() { l.giveUpAll(claim, feed, own) })
 		}
 		failed = others
 	}
@@ -241,7 +253,12 @@ func (l *loop) giveUpAll(claim *claim, f *feed, failed []failure) bool {
 	for i := range failed {
 		msg := &failed[i].Message
 		f.activity.begin(msg, time.Now())
-		if !l.conclude(claim, failed[i].chunk, msg, l.giveUp(claim, msg, failed[i].result)) {
+		wait := func(ctx context.Context, d time.Duration) error {
+			return awaitTry(ctx, claim, d, func() (fate, <-chan struct{}) {
+				return fateOf(claim.overtaken(failed[i].chunk, msg.Offset)), nil
+			})
+		}
+		if !l.conclude(claim, failed[i].chunk, msg, l.giveUp(claim, wait, msg, failed[i].result)) {
 			return false
 		}
 	}

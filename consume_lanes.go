@@ -33,9 +33,13 @@ type lanes struct {
 	ready   []item            // what waits for a worker
 	idle    []*worker
 	working int // workers that are at a message and do not wait
+	atWork  int // messages that workers have and that do not wait for their next try
 	closed  bool
 	started int64 // the highest offset a handler was called with
 	barrier int64 // the lowest offset left unfinished; nothing behind it may start
+
+	wake      chan struct{} // closed when those that wait for a try are to judge anew; nil if none does
+	undecided bool          // one of them waits for what is at work
 }
 
 // maxReady is how many messages wait for a worker, so that one which is done
@@ -53,6 +57,7 @@ func newLanes(ordering Ordering, slots chan struct{}, claim *claim, handle func(
 	}
 	if ordering == OrderPartition || cap(slots) == 1 {
 		ls.own = ls.newWorker()
+		ls.atWork = 1
 		return ls
 	}
 	ls.seed = maphash.MakeSeed()
@@ -127,6 +132,7 @@ func (ls *lanes) staff() {
 	for ls.working < cap(ls.slots) && len(ls.ready) > 0 {
 		it := ls.pop()
 		ls.working++
+		ls.atWork++
 		if n := len(ls.idle); n > 0 {
 			w := ls.idle[n-1]
 			ls.idle = ls.idle[:n-1]
@@ -159,6 +165,9 @@ func (ls *lanes) work(w *worker) {
 			ls.leave(w.item.Offset)
 			w.letGo()
 			w.pause()
+			ls.mu.Lock()
+			defer ls.mu.Unlock()
+			ls.done()
 		}
 	}()
 	for more := true; more; more = ls.next(w) {
@@ -181,6 +190,9 @@ func (ls *lanes) next(w *worker) bool {
 	if w.item.ordered {
 		ls.follow(w.item.key)
 	}
+	if ls.undecided && !ls.claim.overtaken(w.item.chunk, w.item.Offset) {
+		ls.rouse() // what lies before it is overtaken now, if it was handled
+	}
 	if len(ls.ready) > 0 {
 		w.item = ls.pop()
 		ls.mu.Unlock()
@@ -189,6 +201,7 @@ func (ls *lanes) next(w *worker) bool {
 	w.item = item{}
 	w.kept.shrink()
 	ls.working--
+	ls.done()
 	w.slot.release() // before it is idle, for as long as that may be
 	if ls.closed || len(ls.idle) >= cap(ls.slots) {
 		ls.mu.Unlock()
@@ -232,7 +245,64 @@ func (ls *lanes) start(slot *handlerSlot, offset int64) bool {
 func (ls *lanes) leave(offset int64) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	ls.barrier = min(ls.barrier, offset)
+	if offset < ls.barrier {
+		ls.barrier = offset
+		ls.rouse()
+	}
+}
+
+// await waits for the next try of a worker's message, and fails if there is none.
+// Nothing may run behind the message then.
+func (ls *lanes) await(ctx context.Context, w *worker, d time.Duration) error {
+	ls.mu.Lock()
+	ls.done()
+	ls.mu.Unlock()
+	err := awaitTry(ctx, ls.claim, d, func() (fate, <-chan struct{}) { return ls.judge(w.item) })
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.atWork++
+	if err == nil && w.item.Offset > ls.barrier {
+		err = context.Canceled
+	}
+	return err
+}
+
+// judge decides about a message that waits for its next try when the assignment
+// ends. What is at work need not lie behind it, but the end waits for that anyway.
+func (ls *lanes) judge(it item) (fate, <-chan struct{}) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	f := fateLeft
+	switch {
+	case it.Offset > ls.barrier: // with what it leaves, this one comes again, and what is behind it
+	case ls.claim.overtaken(it.chunk, it.Offset):
+		f = fateTried
+	case ls.atWork > 0 && ls.claim.commits.Load():
+		f, ls.undecided = fateOpen, true
+	}
+	if f == fateLeft {
+		ls.barrier = min(ls.barrier, it.Offset)
+		return f, nil
+	}
+	if ls.wake == nil {
+		ls.wake = make(chan struct{})
+	}
+	return f, ls.wake
+}
+
+// done is called when a message is not at work any more. It needs mu.
+func (ls *lanes) done() {
+	if ls.atWork--; ls.atWork == 0 && ls.undecided {
+		ls.rouse()
+	}
+}
+
+// rouse needs mu.
+func (ls *lanes) rouse() {
+	if ls.wake != nil {
+		close(ls.wake)
+		ls.wake, ls.undecided = nil, false
+	}
 }
 
 // rest is called when there may be nothing to do for a while.
@@ -306,15 +376,22 @@ func (w *worker) pause() {
 	}
 }
 
-// resume takes a slot again; false if ctx ends first.
-func (w *worker) resume(ctx context.Context) bool {
-	if ls := w.lanes; w.paused {
+// await is the nextTry of the message, which is paused.
+func (w *worker) await(ctx context.Context, d time.Duration) error { return w.lanes.await(ctx, w, d) }
+
+// resume takes a slot again; false if the message is not to be tried any more.
+func (w *worker) resume() bool {
+	ls := w.lanes
+	if w.paused {
 		w.paused = false
 		ls.mu.Lock()
 		ls.working++
 		ls.mu.Unlock()
 	}
-	return w.slot.acquire(ctx)
+	if w.slot.acquire(ls.claim.stopping) {
+		return true
+	}
+	return w.await(ls.claim.ctx, 0) == nil && w.slot.acquire(ls.claim.ctx)
 }
 
 // begin keeps the message before its handler is called.

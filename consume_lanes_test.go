@@ -41,6 +41,7 @@ func newHandling(t testing.TB, partitions int, h Handler, options func(*consumeC
 	stopping, f.stop = context.WithCancel(context.Background())
 	ctx, f.cut = context.WithCancel(context.Background())
 	f.claim = &claim{stopping: stopping, ctx: ctx, requestCommit: func() {}, unfinished: func(int, error) {}}
+	f.claim.commits.Store(true)
 	for id := range partitions {
 		f.claim.partitions = append(f.claim.partitions, &partition{
 			topic: cfg.Topic, id: id, tracker: newOffsetTracker(0, -1), chunks: make(chan *chunk), stats: new(consumerStats),
@@ -342,6 +343,125 @@ func TestD3_StopRunsOnlyWhatWasOvertaken(t *testing.T) {
 	if got := f.claim.partitions[0].tracker.position(); got != 3 {
 		t.Errorf("%d may be committed, want 3", got)
 	}
+}
+
+// What waits for its next try when a stop begins, while something behind it is at
+// work, depends on what becomes of that.
+func TestD3_StopDecidesOnWhatWaitsByWhatIsAtWork(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name     string
+		fails    bool // the one at work
+		tries    int64
+		position int64
+	}{
+		{"it is handled", false, 2, 3},
+		{"it fails", true, 1, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var tries [3]atomic.Int64
+				held := make(chan struct{})
+				f := newHandling(t, 1, func(_ context.Context, m kafka.Message) error {
+					switch n := tries[m.Offset].Add(1); {
+					case m.Offset == 2:
+						<-held
+						if tt.fails {
+							return errors.New("failed")
+						}
+					case n == 1:
+						return errors.New("failed")
+					}
+					return nil
+				}, func(cfg *consumeConfig) {
+					cfg.Retry = RetryConfig{MaxAttempts: 3, InitialBackoff: time.Hour, MaxBackoff: time.Hour}
+				})
+				f.give(0, "a", "b", "c")
+				synctest.Wait()
+				f.stop()
+				synctest.Wait()
+				if a, b := tries[0].Load(), tries[1].Load(); a != 1 || b != 1 {
+					t.Errorf("those that wait were tried %d and %d times before it is known", a, b)
+				}
+				began := time.Now()
+				close(held)
+				f.work.Wait()
+				if took := time.Since(began); took != 0 {
+					t.Errorf("the stop took %v more", took)
+				}
+				if a, b := tries[0].Load(), tries[1].Load(); a != tt.tries || b != tt.tries {
+					t.Errorf("those that wait were tried %d and %d times, want %d", a, b, tt.tries)
+				}
+				if got := f.claim.partitions[0].tracker.position(); got != tt.position {
+					t.Errorf("%d may be committed, want %d", got, tt.position)
+				}
+			})
+		})
+	}
+}
+
+// Once a stop begins, a message that waits is tried at once, and then as it always
+// is, until the handlers' context ends.
+func TestD3_StopTriesAgainWhileItMay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var tries []time.Duration
+		f := newHandling(t, 1, func(_ context.Context, m kafka.Message) error {
+			if m.Offset > 0 {
+				return nil
+			}
+			tries = append(tries, time.Since(began))
+			return errors.New("failed")
+		}, func(cfg *consumeConfig) {
+			cfg.Retry = RetryConfig{MaxAttempts: 100, InitialBackoff: 10 * time.Second, MaxBackoff: 10 * time.Second}
+		})
+		f.give(0, "a", "b")
+		time.AfterFunc(13*time.Second, f.stop)
+		time.AfterFunc(40*time.Second, f.cut)
+		f.work.Wait()
+		want := []time.Duration{0, 10 * time.Second, 13 * time.Second, 23 * time.Second, 33 * time.Second}
+		if took := time.Since(began); took != 40*time.Second || !slices.Equal(tries, want) {
+			t.Errorf("tried at %v, ended after %v; want %v and 40s", tries, took, want)
+		}
+	})
+}
+
+// Behind a message that the loop ends at, trying saves nothing.
+func TestD3_NothingIsTriedBehindWhereTheLoopEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		last := make(chan struct{})
+		var tries atomic.Int64
+		f := newHandling(t, 1, func(_ context.Context, m kafka.Message) error {
+			switch m.Offset {
+			case 0:
+				<-last
+				return Permanent(errors.New("failed"))
+			case 1:
+				tries.Add(1)
+				return errors.New("failed")
+			}
+			return nil
+		}, func(cfg *consumeConfig) {
+			cfg.OnFailure = FailStop
+			cfg.Retry = RetryConfig{MaxAttempts: 9, InitialBackoff: time.Hour, MaxBackoff: time.Hour}
+		})
+		f.give(0, "a", "b", "c")
+		synctest.Wait()
+		began := time.Now()
+		close(last)
+		if err := <-f.failed; err == nil {
+			t.Error("the loop ends without an error")
+		}
+		synctest.Wait()
+		f.stop()
+		f.work.Wait()
+		if took := time.Since(began); took != 0 || tries.Load() != 1 {
+			t.Errorf("tried %d times, ended after %v", tries.Load(), took)
+		}
+	})
 }
 
 // A handler that ends its goroutine holds up nobody but what lies behind it.

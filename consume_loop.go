@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"time"
 
 	"github.com/segmentio/kafka-go"
 )
@@ -65,13 +66,13 @@ func (l *loop) interrupted(claim *claim, err error) bool {
 }
 
 // giveUp decides what becomes of a message that failed for good, and writes its
-// dead letter.
-func (l *loop) giveUp(claim *claim, msg *kafka.Message, failed result) result {
+// dead letter. Between two tries of that it calls wait.
+func (l *loop) giveUp(claim *claim, wait nextTry, msg *kafka.Message, failed result) result {
 	r := failed
 	if l.dlq != nil {
 		ctx, release := deadLetterContext(claim)
 		defer release()
-		r.err = l.dlq.write(ctx, claim.stopping, msg, failed.err, failed.attempts, func(err error) {
+		r.err = l.dlq.write(ctx, func(d time.Duration) error { return wait(ctx, d) }, msg, failed.err, failed.attempts, func(err error) {
 			l.stats.errors.Add(1)
 			l.report.trouble(cloneMessage(msg), l.consumeError(msg, result{outcome: OutcomeTrouble, attempts: failed.attempts, err: err}))
 		})
@@ -118,6 +119,7 @@ func (l *loop) conclude(claim *claim, c *chunk, msg *kafka.Message, r result) bo
 	case OutcomeStopping:
 		l.stats.errors.Add(1)
 		l.log.fail("the loop stops at a message that failed for good", l.failure(msg, r))
+		c.partition.stopsHere.Store(true)
 		l.fail(r.err) // first, as OnError may not return
 		l.tell(claim, msg, r)
 		return false

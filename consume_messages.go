@@ -56,7 +56,7 @@ func (l *loop) handle(claim *claim, w *worker) bool {
 	if r.outcome == outcomeFailed {
 		w.pause() // a dead letter topic that is down, or OnError, must not keep others from their handlers
 		w.detach()
-		r = l.giveUp(claim, &w.original, r)
+		r = l.giveUp(claim, w.await, &w.original, r)
 	}
 	return l.conclude(claim, w.item.chunk, &w.original, r)
 }
@@ -65,10 +65,10 @@ func (l *loop) handle(claim *claim, w *worker) bool {
 // has the message as it was fetched, the others copies of what that was.
 func (l *loop) attempt(claim *claim, w *worker) (r result) {
 	msg := *w.item.Message
-	stopped := l.cfg.Retry.run(claim.stopping, func(attempt int, last bool) bool {
+	stopped := l.cfg.Retry.run(func(d time.Duration) error { return w.await(claim.ctx, d) }, func(attempt int, last bool) bool {
 		r = result{outcome: outcomeInterrupted, attempts: attempt}
 		if attempt > 1 {
-			if !w.resume(claim.stopping) {
+			if !w.resume() {
 				return false
 			}
 			msg = cloneMessage(&w.original)

@@ -701,7 +701,8 @@ func TestD5_DeadLetterTopicDown(t *testing.T) {
 			b := startBroker(t, 2, kfake.SeedTopics(1, "events.dlq"))
 			down := b.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "events.dlq", Err: kerr.PolicyViolation, Count: -1})
 			b.produce(t, numbered(2, 20)...)
-			c := b.consumer(t, "g", kafkax.WithConsumerDLQTopic("events.dlq"), kafkax.WithConsumerCommitInterval(time.Millisecond))
+			c := b.consumer(t, "g", kafkax.WithConsumerDLQTopic("events.dlq"), kafkax.WithConsumerCommitInterval(time.Millisecond),
+				kafkax.WithConsumerShutdownTimeout(2*time.Second)) // a batch goes on behind the dead letter
 			var told atomic.Int64
 			seen := newJournal()
 			stop := run(t, func(ctx context.Context) error {

@@ -45,6 +45,7 @@ func newAssignment(s *scope, topic *topicState, assigned []kafka.PartitionAssign
 		end:    end,
 		cancel: cancel,
 	}
+	a.commits.Store(gen != nil)
 	a.claim.commit = func(ctx context.Context) error { return a.committer.commit(ctx) }
 	a.requestCommit = func() { a.committer.request() }
 	a.unfinished = a.leftAlone
@@ -178,24 +179,59 @@ func (a *assignment) finish(ctx, limit context.Context) {
 		reason = ErrClosed
 	}
 	var err error
+	deleted := false
 	if a.gen != nil {
 		if err = a.committer.finish(limit, reason); errors.Is(err, errDeleted) {
 			a.report(-1, fmt.Errorf("last commit of %s: %w", a, err))
-			err = nil // no message comes again
+			err, deleted = nil, true // no message comes again
 		} else if err != nil {
 			err = fmt.Errorf("last commit of %s, handled messages come again: %w", a, err)
 		}
 	} else {
 		a.committer.close(errNoGroup)
 	}
+	var what []string
+	if a.inFlight() > 0 {
+		what = a.cutOff
+	}
+	if a.gen != nil && !deleted {
+		what = append(what, a.comesAgain(ctx.Err() != nil)...)
+	}
 	switch {
-	case ctx.Err() != nil && len(a.cutOff) > 0 && a.inFlight() > 0:
-		a.fail(&ShutdownError{What: a.cutOff, Err: errors.Join(context.Cause(a.claim.ctx), err)})
+	case ctx.Err() != nil && len(what) > 0:
+		cause := context.Cause(a.claim.ctx)
+		if cause == nil {
+			cause = ErrShutdown // a handler minded another context
+		}
+		a.fail(&ShutdownError{What: what, Err: errors.Join(cause, err)})
 	case err != nil && ctx.Err() != nil:
 		a.fail(&ShutdownError{What: []string{"commit of " + a.String()}, Err: err})
 	case err != nil:
 		a.report(-1, err)
 	}
+}
+
+// comesAgain names what was handled and comes again, as a message before it is not.
+// A stop returns it. What it does not return is in the log: after a rebalance, and
+// where the run ends at that message, whose own error says so.
+func (a *assignment) comesAgain(stopped bool) (returned []string) {
+	var logged []string
+	for _, p := range a.partitions {
+		first, n := p.tracker.handledAhead()
+		if n == 0 {
+			continue
+		}
+		what := fmt.Sprintf("%s: %d handled message(s) behind it come again", at(p.topic, p.id, first), n)
+		if stopped && !p.stopsHere.Load() {
+			returned = append(returned, what)
+		} else {
+			logged = append(logged, what)
+		}
+	}
+	if len(logged) > 0 {
+		a.log.warn("handled messages come again", append(a.attrs(), slog.String("what", strings.Join(logged, "; "))))
+	}
+	return returned
 }
 
 // leftAlone takes the error of a message that was left unfinished. A stop
@@ -310,6 +346,9 @@ func (a *assignment) watchPartitions(ctx context.Context) {
 			a.report(-1, err)
 		case changed:
 			a.log.progress("the partitions of a topic changed, rejoining", a.attrs())
+			if n == 0 {
+				a.commits.Store(false)
+			}
 			a.end()
 			return
 		}
@@ -388,6 +427,9 @@ func (a *assignment) commitFailed(err error) {
 		// The group went on without this member: what is in flight will be
 		// handled again elsewhere. Rejoin at once.
 		a.report(-1, err)
+		if !errors.Is(err, kafka.RebalanceInProgress) {
+			a.commits.Store(false)
+		}
 		a.end()
 	default:
 		a.report(-1, err)

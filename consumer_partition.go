@@ -25,6 +25,7 @@ type claim struct {
 	stopping context.Context // ends when nothing more may be delivered
 	ctx      context.Context // of the handlers; ends with a cause when they are cut off
 	revoking chan struct{}   // closed when the group begins to wait for the claim's end; nil: it never does
+	commits  atomic.Bool     // what is handled need not come again
 
 	commit        func(ctx context.Context) error // of what is handled by now; waits
 	requestCommit func()                          // of what is handled by now; does not wait
@@ -56,6 +57,12 @@ func (c *claim) inFlight() (n int) {
 	return n
 }
 
+// overtaken says whether a message of a chunk has one behind it that is handled, and
+// that comes again unless this one is handled too.
+func (c *claim) overtaken(from *chunk, offset int64) bool {
+	return c.commits.Load() && from.partition.tracker.handledBehind(from.seeks, offset)
+}
+
 // find returns a claimed partition, or nil.
 func (c *claim) find(topic string, id int) *partition {
 	if c == nil {
@@ -83,6 +90,7 @@ type partition struct {
 
 	highWatermark atomic.Int64 // -1 until a broker has told it
 	queued        atomic.Int64 // messages fetched and not delivered yet
+	stopsHere     atomic.Bool  // the run ends at a message of it that failed for good
 }
 
 // lag is how many offsets are not handled yet; -1 while that is unknown.

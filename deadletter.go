@@ -21,14 +21,14 @@ type deadLetterWriter struct {
 
 // write returns nil when the dead letter is acknowledged. Until then it blocks,
 // and so does the message's partition or key: its offset may not be committed.
-// Each failed try is logged and passed to failed. Ctx bounds a try; once stopping
-// ends, the try under way is the last. A dead letter that is refused for good is
+// Each failed try is logged and passed to failed. Ctx bounds a try; once wait
+// fails, there is no other. A dead letter that is refused for good is
 // tried once more without what is not needed to find its origin. Without success
 // write returns a [DeadLetterError].
 //
 // A try that failed may have stored the dead letter all the same: the topic has
 // it at least once.
-func (w *deadLetterWriter) write(ctx, stopping context.Context, msg *kafka.Message, handlerErr error, attempts int, failed func(error)) error {
+func (w *deadLetterWriter) write(ctx context.Context, wait func(time.Duration) error, msg *kafka.Message, handlerErr error, attempts int, failed func(error)) error {
 	failure := &DeadLetterError{Topic: msg.Topic, Partition: msg.Partition, Offset: msg.Offset, DLQTopic: w.topic, HandlerErr: handlerErr}
 	if n := timesDeadLettered(msg.Headers); n >= maxDeadLettered {
 		failure.WriteErr, failure.refused = fmt.Errorf("%w: %d times, see the headers %s", errDeadLetteredTooOften, n, HeaderDeadLettered), true
@@ -50,7 +50,7 @@ func (w *deadLetterWriter) write(ctx, stopping context.Context, msg *kafka.Messa
 		writeErr = w.try(ctx, dead)
 		written = writeErr == nil
 	}
-	cause := deadLetterBackoff.run(stopping, func(n int, _ bool) (again bool) {
+	cause := deadLetterBackoff.run(wait, func(n int, _ bool) (again bool) {
 		if ctx.Err() != nil {
 			return false
 		}

@@ -261,7 +261,7 @@ func TestD5_FailedDeadLetterIsRetried(t *testing.T) {
 		msg := kafka.Message{Topic: "orders", Partition: 3, Offset: 42, Key: []byte("SECRET"), Value: []byte("SECRET")}
 
 		var reported []error
-		if err := w.write(t.Context(), t.Context(), &msg, io.EOF, 3, func(err error) { reported = append(reported, err) }); err != nil {
+		if err := w.write(t.Context(), sleepUntil(t.Context()), &msg, io.EOF, 3, func(err error) { reported = append(reported, err) }); err != nil {
 			t.Fatalf("write = %v, want nil once the dead letter is stored", err)
 		}
 
@@ -339,7 +339,7 @@ func TestD5_StopReturnsBothCauses(t *testing.T) {
 				msg := kafka.Message{Topic: "orders", Partition: 3, Offset: 42}
 
 				start, reported := time.Now(), 0
-				err := w.write(ctx, stopping, &msg, io.EOF, 3, func(error) { reported++ })
+				err := w.write(ctx, sleepUntil(stopping), &msg, io.EOF, 3, func(error) { reported++ })
 				if got := time.Since(start); got != tt.wantAfter {
 					t.Errorf("write returned after %v, want %v", got, tt.wantAfter)
 				}
@@ -382,7 +382,7 @@ func TestD18_CutOffBeforeTheLeanTryIsNotRefusedForGood(t *testing.T) {
 				}}
 				l := &loop{dlq: &deadLetterWriter{writer: fake, log: newLoggers(nil, kafka.LoggerFunc(t.Logf))}}
 				l.cfg.OnFailure = policy
-				r := l.giveUp(&claim{ctx: ctx, stopping: ctx}, &kafka.Message{}, result{outcome: outcomeFailed, attempts: 1, err: io.EOF})
+				r := l.giveUp(&claim{ctx: ctx, stopping: ctx}, sleep, &kafka.Message{}, result{outcome: outcomeFailed, attempts: 1, err: io.EOF})
 				if r.outcome != outcomeInterrupted || len(fake.tries()) != 1 {
 					t.Errorf("outcome %v after %d tries, want %v after one", r.outcome, len(fake.tries()), outcomeInterrupted)
 				}
@@ -406,10 +406,15 @@ func TestD5_StopLetsTheWriteSucceed(t *testing.T) {
 		}}
 		w := &deadLetterWriter{writer: fake, log: newLoggers(nil, kafka.LoggerFunc(t.Logf))}
 		stopping := endsAfter(t, time.Millisecond, ErrShutdown)
-		if err := w.write(t.Context(), stopping, &kafka.Message{}, io.EOF, 1, func(error) {}); err != nil {
+		if err := w.write(t.Context(), sleepUntil(stopping), &kafka.Message{}, io.EOF, 1, func(error) {}); err != nil {
 			t.Errorf("write = %v, want nil", err)
 		}
 	})
+}
+
+// sleepUntil waits as long as it is told to, and until ctx ends.
+func sleepUntil(ctx context.Context) func(time.Duration) error {
+	return func(d time.Duration) error { return sleep(ctx, d) }
 }
 
 func endsAfter(t *testing.T, d time.Duration, cause error) context.Context {
@@ -439,11 +444,11 @@ func TestD5_OtherPartitionsGoOn(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		stuck := make(chan error, 1)
 		go func() {
-			stuck <- w.write(ctx, ctx, &kafka.Message{Key: []byte("poison")}, io.EOF, 1, func(error) {})
+			stuck <- w.write(ctx, sleepUntil(ctx), &kafka.Message{Key: []byte("poison")}, io.EOF, 1, func(error) {})
 		}()
 		time.Sleep(time.Hour) // of the bubble's clock: the first is stuck for good
 		start := time.Now()
-		if err := w.write(ctx, ctx, &kafka.Message{Partition: 1}, io.EOF, 1, func(error) {}); err != nil || time.Since(start) != 0 {
+		if err := w.write(ctx, sleepUntil(ctx), &kafka.Message{Partition: 1}, io.EOF, 1, func(error) {}); err != nil || time.Since(start) != 0 {
 			t.Errorf("the other partition's write = %v after %v, want nil at once", err, time.Since(start))
 		}
 		select {
@@ -472,7 +477,7 @@ func TestD5_DLQWriterPanicIsAFailedTry(t *testing.T) {
 		}}
 		w := &deadLetterWriter{writer: fake, log: newLoggers(nil, kafka.LoggerFunc(func(string, ...any) {}))}
 		var reported []error
-		if err := w.write(t.Context(), t.Context(), &kafka.Message{}, io.EOF, 1, func(err error) { reported = append(reported, err) }); err != nil {
+		if err := w.write(t.Context(), sleepUntil(t.Context()), &kafka.Message{}, io.EOF, 1, func(err error) { reported = append(reported, err) }); err != nil {
 			t.Fatal(err)
 		}
 		var panicked *PanicError

@@ -370,8 +370,11 @@ func (e ProduceErrors) Unwrap() []error {
 // time: what it waited for was cut off. Messages that were in flight are not
 // committed and come again.
 type ShutdownError struct {
-	What []string // one entry a thing cut off: "orders[3]@42 since 12.3s"
-	Err  error    // why: the context's error, the timeout, or a rebalance's, which matches ErrRevoked
+	// What has an entry for each thing cut off, "orders[3]@42 since 12.3s", and for
+	// each partition of which messages come again that were handled:
+	// "orders[3]@42: 18 handled message(s) behind it come again".
+	What []string
+	Err  error // why: the context's error, the timeout, or a rebalance's, which matches ErrRevoked
 }
 
 func (e *ShutdownError) Error() string {

@@ -17,6 +17,7 @@ type offsetTracker struct {
 	pending   []trackedOffset // delivered, by rising offset; the live part is pending[head:]
 	head      int
 	next      int64         // what comes after everything delivered
+	highest   int64         // of what was handled alone; -1 if nothing was
 	seeks     int           // how many there were; what was delivered before one no longer counts
 	committed int64         // what the group has stored; -1 if unknown
 	force     bool          // the next commit may go back: somebody asked for it
@@ -35,7 +36,7 @@ type trackedOffset struct {
 const maxPending = 1 << 16
 
 func newOffsetTracker(next, committed int64) *offsetTracker {
-	return &offsetTracker{next: next, committed: committed, room: make(chan struct{})}
+	return &offsetTracker{next: next, highest: -1, committed: committed, room: make(chan struct{})}
 }
 
 // delivered notes that a message is on its way to a handler. Offsets rise. It
@@ -76,8 +77,30 @@ func (t *offsetTracker) handled(seeks int, offset int64) {
 	}
 	if i, ok := t.find(offset); ok {
 		t.pending[i].handled = true
+		t.highest = max(t.highest, offset)
 		t.shrink()
 	}
+}
+
+// handledBehind says whether a message behind offset was handled; false of one that
+// a seek has made stale.
+func (t *offsetTracker) handledBehind(seeks int, offset int64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return seeks == t.seeks && t.highest > offset
+}
+
+// handledAhead counts the messages that are handled and cannot be committed, as
+// first is not handled.
+func (t *offsetTracker) handledAhead() (first int64, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.pending[t.head:] {
+		if p.handled {
+			n++
+		}
+	}
+	return t.positionLocked(), n
 }
 
 // handledThrough marks a message and every one delivered before it, which is
@@ -197,7 +220,7 @@ func (t *offsetTracker) seek(offset int64) int {
 func (t *offsetTracker) seekLocked(offset int64) {
 	t.seeks++
 	t.pending, t.head = nil, 0
-	t.next = offset
+	t.next, t.highest = offset, -1
 	t.force = true
 	close(t.room)
 	t.room = make(chan struct{})

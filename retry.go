@@ -55,17 +55,17 @@ func (r RetryConfig) backoff(attempt int, random func() float64) time.Duration {
 
 // run calls f with the number of the attempt, counted from 1, and whether it is
 // the last, until f wants no other or MaxAttempts are used up (0: they never
-// are). It waits in between, after it has told waits for how long. When ctx ends
-// in a wait, it returns the cause.
-func (r RetryConfig) run(ctx context.Context, f func(attempt int, last bool) (again bool), waits func(attempt int, wait time.Duration)) error {
+// are). It waits in between, after it has told waits for how long. When a wait
+// fails, it returns why.
+func (r RetryConfig) run(wait func(time.Duration) error, f func(attempt int, last bool) (again bool), waits func(attempt int, wait time.Duration)) error {
 	for attempt := 1; ; attempt++ {
 		last := r.MaxAttempts > 0 && attempt >= r.MaxAttempts
 		if !f(attempt, last) || last {
 			return nil
 		}
-		wait := r.draw(attempt)
-		waits(attempt, wait)
-		if err := sleep(ctx, wait); err != nil {
+		backoff := r.draw(attempt)
+		waits(attempt, backoff)
+		if err := wait(backoff); err != nil {
 			return err
 		}
 	}

@@ -145,7 +145,7 @@ func TestRetryRun(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tt.policy.InitialBackoff, tt.policy.MaxBackoff, tt.policy.Multiplier = time.Second, time.Hour, 2
 				began, calls, lasts := time.Now(), 0, 0
-				err := tt.policy.run(endsAfter(t, tt.stop, errStop), func(attempt int, last bool) bool {
+				err := tt.policy.run(sleepUntil(endsAfter(t, tt.stop, errStop)), func(attempt int, last bool) bool {
 					if calls++; attempt != calls {
 						t.Errorf("attempt %d is called %d", calls, attempt)
 					}
