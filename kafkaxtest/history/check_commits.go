@@ -56,7 +56,7 @@ func (p *partitionCheck) repeated(d Delivery, was finish, m moment) {
 	a, ok := p.owned[claim{d.Member, p.tp}]
 	switch {
 	case cause == Sought:
-	case ok && a.revoked == 0 && was.member == d.Member && a.began <= p.since(was.event.When()) && !was.dropped:
+	case ok && a.revoked == 0 && was.member == d.Member && a.began <= was.began && !was.dropped:
 		p.blame("back", v, "it was done, and came again within one assignment")
 		return
 	case d.Offset < p.committed && p.lastBefore(d, m):

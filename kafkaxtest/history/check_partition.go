@@ -14,6 +14,7 @@ type partitionCheck struct {
 	visible []int64 // the offsets that the group is given, as far as is known
 
 	running   []Delivery
+	tried     map[attempt]int64 // when its last handler began
 	finished  map[int64]finish
 	prefix    int             // so many of visible are finished without a gap
 	prefixAt  map[int64]int64 // when an offset came to be in it
@@ -29,8 +30,15 @@ type partitionCheck struct {
 	activity  []Range // when handlers ran, in nanoseconds
 }
 
+// attempt is a message that a member was given.
+type attempt struct {
+	member string
+	offset int64
+}
+
 // finish is when a message was done, and by whom.
 type finish struct {
+	began  int64 // its last handler; a dead letter may follow in a later assignment
 	at     int64
 	member string
 
@@ -43,7 +51,7 @@ type finish struct {
 func newPartitionCheck(g *groupCheck, tp TopicPartition) *partitionCheck {
 	p := &partitionCheck{
 		groupCheck: g, tp: tp, log: g.logs[tp], committed: -1, sought: -1, lost: -1, cut: -1,
-		finished: map[int64]finish{}, prefixAt: map[int64]int64{}, letters: map[int64]DeadLetter{}, again: map[int64]bool{},
+		tried: map[attempt]int64{}, finished: map[int64]finish{}, prefixAt: map[int64]int64{}, letters: map[int64]DeadLetter{}, again: map[int64]bool{},
 	}
 	for _, s := range g.stopped {
 		for _, span := range s.again {
@@ -117,6 +125,7 @@ func (p *partitionCheck) handlerBegan(d Delivery, m moment) {
 		p.blame("member without claim", violationAt(d, d), "%s handled a message of a partition that it had lost", d.Member)
 	}
 	p.inOrder(d, a)
+	p.tried[attempt{d.Member, d.Offset}] = m.t
 }
 
 // together judges two handlers at once. One that was told to end, and did not,
@@ -205,7 +214,11 @@ func (p *partitionCheck) finish(offset int64, m moment, member string, dropped b
 	if was, ok := p.finished[offset]; ok && !was.dropped {
 		return
 	}
-	p.finished[offset] = finish{m.t, member, dropped, m.Event}
+	began, tried := p.tried[attempt{member, offset}]
+	if _, ok := m.Event.(Delivery); ok || !tried {
+		began = p.since(m.Event.When())
+	}
+	p.finished[offset] = finish{began, m.t, member, dropped, m.Event}
 	for p.prefix < len(p.visible) {
 		next := p.visible[p.prefix]
 		if _, ok := p.finished[next]; !ok {

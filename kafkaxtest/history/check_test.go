@@ -44,6 +44,12 @@ func revoked(at float64) Revoke {
 	return Revoke{Member: "a", Group: "g", Partitions: []TopicPartition{tp}, Time: second(at)}
 }
 
+func failed(d *Delivery) { d.Outcome = Failed }
+
+func letter(at float64) DeadLetter {
+	return DeadLetter{Member: "a", Group: "g", Span: Span{tp, 0, 0}, ID: "m0", To: "dead", Acknowledged: true, Time: second(at)}
+}
+
 func started() Start {
 	return Start{Member: "a", Group: "g", Topics: []string{tp.Topic}, Time: base}
 }
@@ -96,7 +102,7 @@ func rows() []row {
 		},
 		{
 			site: "dead letter lost", logs: []Log{{TopicPartition: TopicPartition{Topic: "dead"}}},
-			bad:  []Event{DeadLetter{Member: "a", Group: "g", Span: Span{tp, 0, 0}, ID: "m0", To: "dead", Acknowledged: true, Time: second(1)}},
+			bad:  []Event{letter(1)},
 			good: []Event{DeadLetter{Member: "a", Group: "g", Span: Span{tp, 0, 0}, ID: "m0", To: "dead", Time: second(1)}},
 		},
 		{
@@ -184,15 +190,25 @@ func rows() []row {
 			good: []Event{assigned("a", 0), handled("a", 0, 1), handled("a", 1, 3), Seek{Member: "a", Group: "g", TopicPartition: tp, Time: second(4.5)}, handled("a", 0, 5)},
 		},
 		{
+			site: "back", name: "after a dead letter", logs: two,
+			bad: []Event{assigned("a", 0), with(handled("a", 0, 1), failed), letter(2.5), handled("a", 0, 3), handled("a", 1, 5)},
+			// The dead letter is of the assignment before.
+			good: []Event{
+				assigned("a", 0), with(handled("a", 0, 1), failed),
+				with(revoked(2.1), func(r *Revoke) { r.Again = []Span{{tp, 0, 0}} }), assigned("a", 2.2),
+				letter(2.5), handled("a", 0, 3), handled("a", 1, 5),
+			},
+		},
+		{
 			site: "order, partition", logs: two,
-			bad:  []Event{assigned("a", 0), with(handled("a", 0, 1), func(d *Delivery) { d.Outcome = Failed }), handled("a", 1, 3)},
+			bad:  []Event{assigned("a", 0), with(handled("a", 0, 1), failed), handled("a", 1, 3)},
 			good: []Event{assigned("a", 0), with(handled("a", 0, 1), func(d *Delivery) { d.Outcome = Skipped }), handled("a", 1, 3)},
 		},
 		{
 			site: "order, key", rules: byKey, logs: nil,
-			bad: []Event{assigned("a", 0), key(with(handled("a", 0, 1), func(d *Delivery) { d.Outcome = Failed }), "k"), key(handled("a", 1, 3), "k")},
+			bad: []Event{assigned("a", 0), key(with(handled("a", 0, 1), failed), "k"), key(handled("a", 1, 3), "k")},
 			// Another key goes on, though the order of the partition is broken.
-			good: []Event{assigned("a", 0), key(with(handled("a", 0, 1), func(d *Delivery) { d.Outcome = Failed }), "k"), key(handled("a", 1, 3), "l")},
+			good: []Event{assigned("a", 0), key(with(handled("a", 0, 1), failed), "k"), key(handled("a", 1, 3), "l")},
 		},
 		{
 			site: "overlap", rules: byKey,
@@ -238,7 +254,7 @@ func rows() []row {
 		{
 			site: "commit unhandled", name: "skipped where nothing may be", rules: Rules{GroupRules: GroupRules{OnFailure: FailStop}},
 			bad: []Event{
-				with(handled("a", 0, 1), func(d *Delivery) { d.Outcome = Failed }),
+				with(handled("a", 0, 1), failed),
 				Skip{Member: "a", Group: "g", Span: Span{tp, 0, 0}, Time: second(2)},
 				committed(1, 3),
 			},
@@ -276,7 +292,7 @@ func rows() []row {
 		{
 			site: "duplicate", name: "behind one that was told to end", logs: two, rules: Rules{GroupRules: GroupRules{Ordering: Unordered}},
 			bad: []Event{
-				assigned("a", 0), with(handled("a", 0, 1), func(d *Delivery) { d.Outcome = Failed }), handled("a", 1, 1),
+				assigned("a", 0), with(handled("a", 0, 1), failed), handled("a", 1, 1),
 				revoked(5), assigned("b", 5.1), handled("b", 0, 6), handled("b", 1, 6),
 			},
 			good: []Event{
