@@ -67,7 +67,9 @@ func apart(dial dialFunc) dialFunc {
 				return err
 			case isNil(c):
 				return errNoConnection
-			case !settled.CompareAndSwap(false, true):
+			}
+			c = dependable(c)
+			if !settled.CompareAndSwap(false, true) {
 				return c.Close()
 			}
 			made = c
