@@ -96,8 +96,8 @@ func looksLikePath(s string) bool {
 
 // credentials is how text begins or goes on that has them and was put into a key
 // of something else: a key in PEM, the JAAS configuration of Java's clients, the
-// query of a URL.
-var credentials = regexp.MustCompile(`(?i)-----BEGIN|(passw(or)?d|secret|token) *=`)
+// query of a URL, JSON, YAML.
+var credentials = regexp.MustCompile(`(?i)-----BEGIN|(passw(or)?d|secret|token)( *=|["'] *:|: )`)
 
 func holdsCredentials(s string) bool { return credentials.MatchString(s) }
 

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"gopkg.in/yaml.v3"
 )
@@ -221,11 +222,24 @@ func (y *yamlReader) section(path string, n *yaml.Node) {
 		case name.Kind == yaml.ScalarNode && (known || isSection(sub)):
 			y.value(sub, value)
 		case name.Kind == yaml.ScalarNode:
+			sub = nameAlone(sub)
 			y.fail(sub, name.Line, "is an unknown key; "+y.suggest(sub, value).String())
 		default:
 			y.fail(path, name.Line, "must have plain names as its keys")
 		}
 	}
+}
+
+// nameAlone leaves out of an unknown key what no name holds and all behind it:
+// where the space behind the colon is missing, that is the value.
+func nameAlone(key string) string {
+	end := strings.IndexFunc(key, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("_-.<", r)
+	})
+	if end < 0 {
+		return key
+	}
+	return key[:end]
 }
 
 // suggest says what an unknown key was probably meant to be: of one that has

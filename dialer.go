@@ -141,7 +141,8 @@ func (d *dialer) patience() time.Duration {
 //
 // What is under way on a transport is seen through, and its connection then
 // closed. The connections of a kafkaDialer are closed at once, as kafka-go's
-// group makes another only when the one it has fails. It does not block.
+// group makes another only when the one it has fails. It waits for closeWait at
+// most.
 func (d *dialer) renew() {
 	d.mu.Lock()
 	transports := slices.Clone(d.transports)
@@ -157,9 +158,16 @@ func (d *dialer) renew() {
 			t.CloseIdleConnections() // The next request finds an empty pool.
 		}
 	}
-	for _, c := range unpooled {
-		c.raw.Close()
+	cut(unpooled)
+}
+
+// cut closes connections, all at once: that of a caller's takes up to closeWait.
+func cut(conns []*conn) {
+	var closing sync.WaitGroup
+	for _, c := range conns {
+		closing.Go(func() { c.raw.Close() })
 	}
+	closing.Wait()
 }
 
 // connected is the number of established connections.
@@ -170,16 +178,15 @@ func (d *dialer) connected() int {
 }
 
 // close refuses further dials, ends those under way and closes every
-// connection, so that whatever kafka-go does on one returns. It does not block.
+// connection, so that whatever kafka-go does on one returns. It waits for closeWait
+// at most.
 func (d *dialer) close() {
 	d.stop()
 	d.mu.Lock()
 	conns := slices.Collect(maps.Keys(d.conns))
 	clear(d.conns)
 	d.mu.Unlock()
-	for _, c := range conns {
-		c.raw.Close()
-	}
+	cut(conns)
 }
 
 // ping makes a new connection to every broker at once, and a round trip on

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/sasl"
 )
 
@@ -68,7 +67,9 @@ func apart(dial dialFunc) dialFunc {
 				return err
 			case isNil(c):
 				return errNoConnection
-			case !settled.CompareAndSwap(false, true):
+			}
+			c = dependable(c)
+			if !settled.CompareAndSwap(false, true) {
 				return c.Close()
 			}
 			made = c
@@ -166,8 +167,7 @@ func (k *connector) shake(ctx context.Context, h *handshake, host string, prove 
 		h.Conn = &hiddenConn{Conn: h.raw, read: secure.Read, write: secure.Write, close: secure.Close}
 	}
 	h.reach(stepGreet)
-	pc := protocol.NewConn(&greeting{Conn: h.Conn}, k.clientID)
-	return introduce(ctx, pc, k.mechanism, prove, h.reach)
+	return introduce(ctx, &greeter{conn: h.Conn, clientID: k.clientID}, k.mechanism, prove, h.reach)
 }
 
 // hiddenConn is a TLS connection that nothing can print: that holds the client's

@@ -6,16 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 
 	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
-	"github.com/segmentio/kafka-go/protocol/apiversions"
-	"github.com/segmentio/kafka-go/protocol/metadata"
-	"github.com/segmentio/kafka-go/protocol/saslauthenticate"
-	"github.com/segmentio/kafka-go/protocol/saslhandshake"
 	"github.com/segmentio/kafka-go/sasl"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // introduce makes the first round trips. The first read is also where a broker
@@ -24,39 +19,46 @@ import (
 // mechanism is no SASL; with prove there is such a request at the end. It tells
 // reach what comes next, and blocks for as long as the broker and the mechanism
 // do.
-func introduce(ctx context.Context, pc *protocol.Conn, mechanism *material[sasl.Mechanism], prove bool, reach func(step string)) error {
-	res, err := roundTrip[*apiversions.Response](pc, &apiversions.Request{})
-	if err == nil && res.ErrorCode != 0 {
-		err = kafka.Error(res.ErrorCode)
-	}
-	if err != nil {
+func introduce(ctx context.Context, g *greeter, mechanism *material[sasl.Mechanism], prove bool, reach func(step string)) error {
+	offered := kmsg.NewPtrApiVersionsResponse()
+	if err := g.roundTrip(kmsg.NewPtrApiVersionsRequest(), offered); err != nil {
 		return err
 	}
-	versions := make(map[protocol.ApiKey]int16, len(res.ApiKeys))
-	for _, api := range res.ApiKeys {
-		key := protocol.ApiKey(api.ApiKey)
-		versions[key] = key.SelectVersion(api.MinVersion, api.MaxVersion)
+	if offered.ErrorCode != 0 {
+		return kafka.Error(offered.ErrorCode)
 	}
-	pc.SetVersions(versions)
+	for _, api := range offered.ApiKeys {
+		switch kmsg.Key(api.ApiKey) {
+		case kmsg.SASLHandshake:
+			g.handshake = min(api.MaxVersion, 1)
+		case kmsg.SASLAuthenticate:
+			g.authenticate = min(api.MaxVersion, 1)
+		case kmsg.Metadata:
+			g.metadata = min(api.MaxVersion, 8)
+		default:
+		}
+	}
 
 	if mechanism != nil {
 		reach(stepHandshake)
-		if versions[protocol.SaslHandshake] < 1 {
+		if g.handshake < 1 {
 			return errors.New("the broker is older than Kafka 1.0, or has no SASL")
 		}
-		if err := authenticate(ctx, pc, mechanism, reach); err != nil {
+		if err := authenticate(ctx, g, mechanism, reach); err != nil {
 			return err
 		}
 	}
 	if prove {
 		reach(stepProve)
-		// No topics, which is not the same as nil: all of them.
-		_, err = roundTrip[*metadata.Response](pc, &metadata.Request{TopicNames: []string{}})
+		req := kmsg.NewPtrMetadataRequest()
+		req.Version = g.metadata
+		req.Topics = []kmsg.MetadataRequestTopic{} // none, which is not the same as nil: all of them
+		return g.roundTrip(req, kmsg.NewPtrMetadataResponse())
 	}
-	return err
+	return nil
 }
 
-func authenticate(ctx context.Context, pc *protocol.Conn, current *material[sasl.Mechanism], reach func(step string)) error {
+func authenticate(ctx context.Context, g *greeter, current *material[sasl.Mechanism], reach func(step string)) error {
 	reach(stepCredentials)
 	mechanism, err := current.load(ctx)
 	if err != nil {
@@ -64,14 +66,16 @@ func authenticate(ctx context.Context, pc *protocol.Conn, current *material[sasl
 	}
 	name := mechanism.Name()
 	reach(stepHandshake)
-	handshake, err := roundTrip[*saslhandshake.Response](pc, &saslhandshake.Request{Mechanism: name})
-	if err != nil {
+	offer := kmsg.NewPtrSASLHandshakeRequest()
+	offer.Version, offer.Mechanism = g.handshake, name
+	answered := kmsg.NewPtrSASLHandshakeResponse()
+	if err := g.roundTrip(offer, answered); err != nil {
 		return err
 	}
-	if handshake.ErrorCode != 0 {
-		err := fmt.Errorf("%s: %w", name, kafka.Error(handshake.ErrorCode))
-		if len(handshake.Mechanisms) > 0 {
-			err = fmt.Errorf("%w; the broker offers %s", err, oneLine(strings.Join(handshake.Mechanisms, ", ")))
+	if answered.ErrorCode != 0 {
+		err := fmt.Errorf("%s: %w", name, kafka.Error(answered.ErrorCode))
+		if len(answered.SupportedMechanisms) > 0 {
+			err = fmt.Errorf("%w; the broker offers %s", err, oneLine(strings.Join(answered.SupportedMechanisms, ", ")))
 		}
 		return err
 	}
@@ -83,66 +87,71 @@ func authenticate(ctx context.Context, pc *protocol.Conn, current *material[sasl
 	}
 	for done := false; !done; {
 		reach(stepAuthenticate)
-		challenge, err := roundTrip[*saslauthenticate.Response](pc, &saslauthenticate.Request{AuthBytes: answer})
-		if err != nil {
+		req := kmsg.NewPtrSASLAuthenticateRequest()
+		req.Version, req.SASLAuthBytes = g.authenticate, answer
+		challenge := kmsg.NewPtrSASLAuthenticateResponse()
+		if err := g.roundTrip(req, challenge); err != nil {
 			return err
 		}
 		if challenge.ErrorCode != 0 {
 			err := fmt.Errorf("%s: %w", name, kafka.Error(challenge.ErrorCode))
-			if challenge.ErrorMessage != "" {
-				err = fmt.Errorf("%w: %s", err, oneLine(challenge.ErrorMessage))
+			if challenge.ErrorMessage != nil {
+				err = fmt.Errorf("%w: %s", err, oneLine(*challenge.ErrorMessage))
 			}
 			return err
 		}
 		reach(stepVerify)
-		if done, answer, err = conversation.Next(ctx, challenge.AuthBytes); err != nil {
+		if done, answer, err = conversation.Next(ctx, challenge.SASLAuthBytes); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func roundTrip[T protocol.Message](pc *protocol.Conn, req protocol.Message) (T, error) {
-	msg, err := pc.RoundTrip(req)
-	res, _ := msg.(T)
-	return res, err
+// greeter makes round trips with a peer that may be anybody. kafka-go's own
+// reserve what an answer says that it holds, gigabytes for a few bytes.
+type greeter struct {
+	conn     io.ReadWriter
+	clientID string
+	sent     int32
+
+	handshake, authenticate, metadata int16 // the versions of these requests
 }
 
-// greeting checks the first bytes of the first answer before kafka-go decodes
-// it: what another protocol sends there, read as lengths, makes it allocate
-// gigabytes.
-type greeting struct {
-	net.Conn
-	checked bool
-	head    []byte // read from the connection and not yet handed on
-}
+// maxAnswer is far above any answer to what a greeter asks, and far below what
+// text gives when read as a length.
+const maxAnswer = 1 << 20
 
-// maxGreeting is far above any list of API versions (about 1 KiB), and far
-// below what text gives when read as a length.
-const maxGreeting = 1 << 20
-
-func (g *greeting) Read(b []byte) (int, error) {
-	if !g.checked {
-		g.checked = true
-		head := make([]byte, 8) // the answer's size and correlation id
-		n, err := io.ReadFull(g.Conn, head)
-		if notKafka := recognize(head[:n]); notKafka != nil {
-			return 0, notKafka
-		}
-		if err != nil {
-			return 0, err
-		}
-		if size, id := binary.BigEndian.Uint32(head), binary.BigEndian.Uint32(head[4:]); size > maxGreeting || id != 1 {
-			return 0, errNotKafka
-		}
-		g.head = head
+func (g *greeter) roundTrip(req kmsg.Request, res kmsg.Response) error {
+	g.sent++
+	formatter := kmsg.NewRequestFormatter(kmsg.FormatterClientID(g.clientID))
+	if _, err := g.conn.Write(formatter.AppendRequest(nil, req, g.sent)); err != nil {
+		return err
 	}
-	if len(g.head) > 0 {
-		n := copy(b, g.head)
-		g.head = g.head[n:]
-		return n, nil
+	head := make([]byte, 8) // the answer's size and correlation id
+	n, err := io.ReadFull(g.conn, head)
+	if notKafka := recognize(head[:n]); notKafka != nil && g.sent == 1 {
+		return notKafka
 	}
-	return g.Conn.Read(b)
+	if err != nil {
+		return err
+	}
+	size, id := binary.BigEndian.Uint32(head), binary.BigEndian.Uint32(head[4:])
+	switch wrong := size < 4 || size > maxAnswer || id != uint32(g.sent); {
+	case wrong && g.sent == 1:
+		return errNotKafka
+	case wrong:
+		return fmt.Errorf("%w: it says that it has %d bytes and is for request %d, and %d was sent", errMalformed, size, id, g.sent)
+	}
+	body := make([]byte, size-4)
+	if _, err := io.ReadFull(g.conn, body); err != nil {
+		return err
+	}
+	res.SetVersion(req.GetVersion())
+	if err := res.ReadFrom(body); err != nil {
+		return fmt.Errorf("%w: %w", errMalformed, err)
+	}
+	return nil
 }
 
 // recognize names another protocol by the first bytes of its answer; nil if

@@ -123,6 +123,7 @@ var (
 	errNotKafka  = errors.New("the answer is not Kafka's")
 	errSpeaksTLS = fmt.Errorf("%w but a TLS alert", errNotKafka)
 	errHTTP      = fmt.Errorf("%w but HTTP", errNotKafka)
+	errMalformed = errors.New("the broker's answer cannot be read")
 )
 
 // ConfigError is one problem of the merged configuration. It matches
