@@ -136,7 +136,6 @@ var leftOut = []string{
 	"joins and syncs that are cut or not answered: each leaves a member that the group waits for",
 	"group connections that stall, and commits that arrive late: a committed offset goes back",
 	"offsets that a broker does not answer for one partition: it is read from its start",
-	"handlers that fail, where nothing else goes wrong: what is handled behind a message that waits for its retry comes again after a stop",
 	"topics made again: they are read on from the old position",
 }
 

@@ -66,10 +66,6 @@ func newMode(r *rand.Rand) mode {
 	if m.deadLetters {
 		m.handler.poison = 0.05
 	}
-	if m.calm {
-		// See leftOut.
-		m.handler.fails, m.handler.poison, m.handler.panics = 0, 0, false
-	}
 	if m.pulls() {
 		m.concurrency, m.ordering, m.deadLetters = 1, kafkax.OrderPartition, false
 		m.handler.fails, m.handler.poison, m.handler.panics = 0, 0, false
