@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -21,8 +23,9 @@ type deadLetterWriter struct {
 
 // write returns nil when the dead letter is acknowledged. Until then it blocks,
 // and so does the message's partition or key: its offset may not be committed.
-// Each failed try is logged and passed to failed. Ctx bounds a try; once wait
-// fails, there is no other. A dead letter that is refused for good is
+// Each failed try is logged and passed to failed; as one may be long, the first
+// failure within it that a [Producer] meets is logged too. Ctx bounds a try; once
+// wait fails, there is no other. A dead letter that is refused for good is
 // tried once more without what is not needed to find its origin. Without success
 // write returns a [DeadLetterError].
 //
@@ -40,6 +43,10 @@ func (w *deadLetterWriter) write(ctx context.Context, wait func(time.Duration) e
 		writeErr error
 		written  = false
 	)
+	trouble := &firstTrouble{say: func(err error) {
+		w.log.warn("a dead letter is not stored yet, and its write goes on", w.attrs(msg, 1, err))
+	}}
+	writing := withTrouble(ctx, trouble.meet)
 	// Each try has a dead letter of its own: the writer may change it.
 	try := func() {
 		dead := leanDeadLetter(msg)
@@ -47,7 +54,7 @@ func (w *deadLetterWriter) write(ctx context.Context, wait func(time.Duration) e
 			dead = deadLetter(msg, w.group, handlerErr, attempts, failedAt)
 		}
 		dead.Topic = w.topic
-		writeErr = w.try(ctx, dead)
+		writeErr = trouble.explain(w.try(writing, dead))
 		written = writeErr == nil
 	}
 	cause := deadLetterBackoff.run(wait, func(n int, _ bool) (again bool) {
@@ -64,6 +71,7 @@ func (w *deadLetterWriter) write(ctx context.Context, wait func(time.Duration) e
 		return !written && !failure.refused && ctx.Err() == nil
 	}, func(n int, wait time.Duration) {
 		err := fmt.Errorf("%s: dead letter not written, try %d: %w", at(msg.Topic, msg.Partition, msg.Offset), n, writeErr)
+		trouble.end() // from here on each try has its line
 		w.log.fail("a dead letter was not written, to be retried", w.attrs(msg, n, err).next(wait))
 		failed(err)
 	})
@@ -81,6 +89,49 @@ func (w *deadLetterWriter) write(ctx context.Context, wait func(time.Duration) e
 	}
 	failure.WriteErr = writeErr
 	return failure
+}
+
+// firstTrouble says the first thing that goes wrong while a try goes on, and keeps
+// the last.
+type firstTrouble struct {
+	say func(error)
+
+	mu   sync.Mutex
+	said bool
+	last error // of the try under way
+}
+
+func (f *firstTrouble) meet(err error) {
+	f.mu.Lock()
+	first := !f.said
+	f.said, f.last = true, err
+	f.mu.Unlock()
+	if first {
+		f.say(err)
+	}
+}
+
+// end has it say no more.
+func (f *firstTrouble) end() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.said = true
+}
+
+// explain is the error of a try that has ended. One that its time ended may not know
+// what was wrong until then.
+func (f *firstTrouble) explain(err error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	last := f.last
+	f.last = nil
+	if err == nil || last == nil {
+		return err
+	}
+	if cause := errors.Unwrap(last); cause != nil && strings.Contains(err.Error(), cause.Error()) {
+		return err
+	}
+	return fmt.Errorf("%w, and before: %w", err, last)
 }
 
 // deadLetterGrace is how long a dead letter may hold up a rebalance. All partitions

@@ -1,8 +1,11 @@
 package kafkax_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -54,7 +57,7 @@ func TestD5_RebalanceBoundsADeadLetter(t *testing.T) {
 				if took := time.Since(began); took > 5*time.Second {
 					t.Errorf("the rebalance took %v", took)
 				}
-				if lines := errs.String(); !strings.Contains(lines, "events[0]@2: not handled (handler failed) and not dead-lettered") || !strings.Contains(lines, "could not wait any longer for the dead letter") {
+				if lines := errs.String(); !strings.Contains(lines, "events[0]@2: not handled (handler failed) and not dead-lettered") || !strings.Contains(lines, "could not wait any longer for the dead letter") || !strings.Contains(lines, "Not Enough Replicas") {
 					t.Errorf("logged %s", lines)
 				}
 				if got := b.committed(t, "g", 0); got != 2 {
@@ -104,4 +107,78 @@ func TestD5_RebalanceWaitsForADeadLetterThatBeginsLate(t *testing.T) {
 		fail.release()
 		eventually(t, "the dead letter to be committed", func() bool { return b.committed(t, "g", 0) == 1 })
 	})
+}
+
+// A try goes on within the producer for up to 30 s. What is wrong is said at once,
+// once for each message, and from then on as each try fails.
+func TestD5_FirstFailureOfADeadLetterIsSaidAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		topic string // of the dead letters
+		try   time.Duration
+		want  string
+		is    error
+	}{
+		{"no replicas", "events.dlq", 30 * time.Second, "events.dlq[0]: [19] Not Enough Replicas", kafka.NotEnoughReplicas},
+		{"no topic", "missing.dlq", 5 * time.Second, `topic \"missing.dlq\" not found out: [3] Unknown Topic Or Partition`, kafka.UnknownTopicOrPartition},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b := startVirtualBroker(t, 2, kfake.SeedTopics(1, "events.dlq"))
+				b.produce(t, numbered(2, 1)...)
+				b.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "events.dlq", Err: kerr.NotEnoughReplicas, Count: -1})
+				lines := newLogLines()
+				_, errs := kafkax.NewSlogLoggers(slog.New(slog.NewTextHandler(logText{lines}, nil)))
+				c := b.consumer(t, "g", kafkax.WithConsumerDLQTopic(tt.topic), kafkax.WithConsumerErrorLogger(errs))
+				failed := make(chan struct{}, 2)
+				stop := run(t, func(ctx context.Context) error {
+					return c.Consume(ctx, func(context.Context, kafka.Message) error {
+						failed <- struct{}{}
+						return kafkax.Permanent(errHandler)
+					}, kafkax.WithConcurrency(2))
+				})
+				received(t, "one to fail", failed)
+				received(t, "the other to fail", failed)
+				time.Sleep(2 * time.Second) // of the bubble's clock, as all below
+				said := func(level, msg string, partition int) (n int) {
+					for line := range strings.Lines(lines.String()) {
+						if strings.Contains(line, "level="+level) && strings.Contains(line, msg) &&
+							strings.Contains(line, fmt.Sprintf("topic=events partition=%d offset=0", partition)) &&
+							strings.Contains(line, "dlq_topic="+tt.topic) && strings.Contains(line, tt.want[strings.LastIndex(tt.want, "["):]) {
+							n++
+						}
+					}
+					return n
+				}
+				const first, usual = "a dead letter is not stored yet, and its write goes on", "a dead letter was not written, to be retried"
+				for p := range 2 {
+					if n := said("WARN", first, p); n != 1 {
+						t.Errorf("partition %d: said %d times after two seconds", p, n)
+					}
+				}
+				if !strings.Contains(lines.String(), tt.want) {
+					t.Errorf("logged without %s: %s", tt.want, lines)
+				}
+				time.Sleep(tt.try + time.Second)
+				for p := range 2 {
+					if n, tries := said("WARN", first, p), said("ERROR", usual, p); n != 1 || tries == 0 {
+						t.Errorf("partition %d: said %d times, and %d failed tries", p, n, tries)
+					}
+				}
+				if err := stop(); !errors.Is(err, tt.is) {
+					t.Errorf("the loop returned %v", err)
+				}
+			})
+		})
+	}
+}
+
+// logText takes lines as a writer.
+type logText struct{ *logLines }
+
+func (l logText) Write(line []byte) (int, error) {
+	l.Printf("%s", bytes.TrimSpace(line))
+	return len(line), nil
 }

@@ -139,6 +139,7 @@ func (p *Producer) assemble() {
 		callbacks: p.callbacks,
 		buffer:    buffer,
 		stop:      p.stop,
+		waits:     &p.delivery.waits,
 		failures:  &p.stats.failed,
 		bound:     p.delivery.bound,
 	}

@@ -29,6 +29,7 @@ type delivery struct {
 	requests
 	routes *routes
 	states *lately[partitionID, *producerState]
+	waits  troubles
 
 	retries atomic.Int64 // rounds of a batch after its first
 }
@@ -194,6 +195,7 @@ func (d *delivery) deliver(ctx context.Context, addr net.Addr, topic string, p *
 		}
 
 		wait := deliveryBackoff.draw(round)
+		d.waits.tell(b.place(), fmt.Errorf("%s: %w", b.place(), b.last))
 		d.log.progress("a batch was not acknowledged, to be retried", attrsOf(b.topic, int(b.partition)).attempt(round, d.cfg.MaxAttempts).next(wait).err(b.last))
 		if sleep(ctx, wait) != nil {
 			return answer, 0, giveUp(s, b, ending(ctx, b.last))

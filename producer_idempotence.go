@@ -161,6 +161,8 @@ type batch struct {
 	last    error // why the last try failed
 }
 
+func (b *batch) place() partitionID { return partitionID{b.topic, b.partition} }
+
 // Where a version 2 record batch, behind its size, keeps what a stamp changes;
 // the checksum covers everything from the attributes on.
 const (

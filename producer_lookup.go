@@ -63,6 +63,9 @@ func (q *requests) lookup(ctx context.Context, r *route, addr net.Addr, req *met
 			return nil, fmt.Errorf("topic %q: %w (for %s now; producers do not create topics)", topic, err, missingTopicPatience)
 		}
 		wait := deliveryBackoff.draw(tries)
+		if told := troubleOf(ctx); told != nil {
+			told(fmt.Errorf("topic %q not found out: %w", topic, err))
+		}
 		q.log.progress("a topic was not found out, to be retried", logAttrs{slog.String("topic", topic)}.attempt(tries, 0).next(wait).err(err))
 		if sleep(ctx, wait) != nil {
 			return nil, fmt.Errorf("topic %q not found out: %w", topic, ending(ctx, err))

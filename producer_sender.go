@@ -27,6 +27,7 @@ type sender struct {
 	callbacks *callbacks     // nil without a callback
 	buffer    *budget.Budget // what async mode may hold
 	stop      *stopping
+	waits     *troubles
 	failures  *atomic.Int64 // messages of all calls
 
 	// bound ends with ctx, with the delivery timeout, or when a stop is cut off.
@@ -52,6 +53,7 @@ func (s *sender) write(ctx context.Context, msgs []kafka.Message) error {
 	overdue := time.NewTimer(s.patience())
 	defer overdue.Stop()
 	call := s.begin(ctx, msgs)
+	defer s.waits.remove(ctx, call)
 	select {
 	case <-call.done:
 		return call.failed(nil)
@@ -136,6 +138,9 @@ func (s *sender) handOverPlaced(ctx context.Context, msgs []kafka.Message) {
 			s.fail(ctx, msgs, err)
 			return
 		}
+	}
+	if !s.cfg.Async {
+		s.waits.add(ctx, msgs)
 	}
 	// The Writer is asynchronous: an error means that it took none.
 	err := s.writer.WriteMessages(ctx, msgs...)
