@@ -12,14 +12,8 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-const (
-	// coordinatorTimeout bounds each request to the group's coordinator; a
-	// join waits for the other members on top.
-	coordinatorTimeout = 5 * time.Second
-
-	// joinBackoff is the pause before a failed join is tried again.
-	joinBackoff = time.Second
-)
+// joinBackoff is the pause before a failed join is tried again.
+const joinBackoff = time.Second
 
 // runGroup is a member of the group as long as the topic exists, and has work
 // called with each assignment. kafka-go would join with a missing topic too, then
@@ -174,7 +168,9 @@ func (m *membership) generations(ctx context.Context) {
 		// until then the broker takes commits of this generation.
 		gen.Start(func(revoked context.Context) {
 			defer close(done)
-			m.work(ctx, revoked, gen.Assignments[m.cfg.Topic], gen, lead)
+			if assigned := gen.Assignments[m.cfg.Topic]; m.locate(ctx, revoked, assigned) {
+				m.work(ctx, revoked, assigned, gen, lead)
+			}
 			if ctx.Err() != nil || m.topic.known() == 0 {
 				m.leaveNow()
 			}
