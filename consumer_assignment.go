@@ -108,7 +108,7 @@ func (a *assignment) run(ctx, revoked context.Context, work func(*claim)) {
 	}
 	a.end()
 	stopFetching()
-	limit, release := a.limit(ctx, revoked)
+	limit, away, release := a.limits(ctx, revoked)
 	defer release()
 	finished := make(chan struct{})
 	go func() { // ends with the last handler
@@ -119,14 +119,16 @@ func (a *assignment) run(ctx, revoked context.Context, work func(*claim)) {
 	background.Wait()
 	close(stopCommitting)
 	commits.Wait()
-	a.finish(ctx, limit)
+	a.finish(ctx, limit, away)
 	a.log.progress("partitions revoked", a.attrs())
 }
 
-// limit ends when the handlers may not be waited for any longer: with the bound
+// limits end when the handlers may not be waited for any longer: with the bound
 // of a stop, or with the grace of a rebalance if that ends first. A rebalance may
-// begin while a stop waits, and the group is then told no more of this member.
-func (a *assignment) limit(ctx, revoked context.Context) (limit context.Context, release func()) {
+// begin while a stop waits, and the group is then told no more of this member. A
+// coordinator that cannot be reached is waited for a session longer: one that is
+// away drops nobody, and one that comes back begins every session anew.
+func (a *assignment) limits(ctx, revoked context.Context) (limit, away context.Context, release func()) {
 	unwatch := func() bool { return true }
 	switch {
 	case a.gen == nil: // no group waits
@@ -135,10 +137,12 @@ func (a *assignment) limit(ctx, revoked context.Context) (limit context.Context,
 	default:
 		unwatch = context.AfterFunc(revoked, func() { close(a.revoking) })
 	}
-	limit, end := endAfter(a.cut, a.revoking, a.rebalanceGrace(), nil)
-	return limit, func() {
+	limit, endLimit := endAfter(a.cut, a.revoking, a.rebalanceGrace(), nil)
+	away, endAway := endAfter(a.cut, a.revoking, a.rebalanceGrace()+a.cfg.SessionTimeout, nil)
+	return limit, away, func() {
 		unwatch()
-		end()
+		endLimit()
+		endAway()
 	}
 }
 
@@ -173,7 +177,7 @@ func (a *assignment) rebalanceGrace() time.Duration {
 }
 
 // finish sends the last commit and says what a stop cut off.
-func (a *assignment) finish(ctx, limit context.Context) {
+func (a *assignment) finish(ctx, limit, away context.Context) {
 	reason := ErrRevoked
 	if ctx.Err() != nil {
 		reason = ErrClosed
@@ -181,7 +185,7 @@ func (a *assignment) finish(ctx, limit context.Context) {
 	var err error
 	deleted := false
 	if a.gen != nil {
-		if err = a.committer.finish(limit, reason); errors.Is(err, errDeleted) {
+		if err = a.committer.finish(limit, away, reason); errors.Is(err, errDeleted) {
 			a.report(-1, fmt.Errorf("last commit of %s: %w", a, err))
 			err, deleted = nil, true // no message comes again
 		} else if err != nil {
@@ -423,13 +427,14 @@ func (a *assignment) commitFailed(err error) {
 	switch {
 	case isRefused(err):
 		a.fail(err)
+	case isRebalancing(err):
+		a.log.progress("a rebalance began while offsets were committed", a.attrs())
+		a.end()
 	case isFenced(err):
 		// The group went on without this member: what is in flight will be
 		// handled again elsewhere. Rejoin at once.
 		a.report(-1, err)
-		if !errors.Is(err, kafka.RebalanceInProgress) {
-			a.commits.Store(false)
-		}
+		a.commits.Store(false)
 		a.end()
 	default:
 		a.report(-1, err)

@@ -153,7 +153,7 @@ func TestD2_PullCommitOfARevokedPartition(t *testing.T) {
 
 func TestD2_PullCommitRefusedByTheGroup(t *testing.T) {
 	t.Parallel()
-	for _, code := range []*kerr.Error{kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.RebalanceInProgress} {
+	for _, code := range []*kerr.Error{kerr.IllegalGeneration, kerr.UnknownMemberID} {
 		t.Run(code.Message, func(t *testing.T) {
 			t.Parallel()
 			b := startBroker(t, 1)

@@ -10,8 +10,12 @@ import (
 )
 
 // cutGrace is how long handlers whose context was ended, and the last commit,
-// have to come to an end.
+// have to come to an end, and after them what leaves the group.
 const cutGrace = 500 * time.Millisecond
+
+// coordinatorTimeout bounds each request to the group's coordinator; a join waits
+// for the other members on top.
+const coordinatorTimeout = 5 * time.Second
 
 // scope is what one run of a consumer shares with its parts: what they work
 // with, how long they may, and whom they tell of trouble.

@@ -582,13 +582,22 @@ func isElecting(err error) bool {
 	return errors.Is(err, protocol.ErrNoLeader)
 }
 
+// isAway says whether no coordinator of the group has answered.
+func isAway(err error) bool {
+	_, answered := kafkaCode(err)
+	return isElecting(err) || !answered && IsRetryable(err)
+}
+
 // isFenced says whether the group no longer takes commits of the generation.
 func isFenced(err error) bool {
 	return errors.Is(err, kafka.IllegalGeneration) ||
 		errors.Is(err, kafka.UnknownMemberId) ||
-		errors.Is(err, kafka.RebalanceInProgress) ||
 		errors.Is(err, ErrRevoked)
 }
+
+// isRebalancing says whether the group takes no commit of the generation for now:
+// another begins, and until it has, this one may commit still.
+func isRebalancing(err error) bool { return errors.Is(err, kafka.RebalanceInProgress) }
 
 // isHangup says whether the peer closed the connection.
 func isHangup(err error) bool {

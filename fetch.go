@@ -111,7 +111,7 @@ func (f *fetcher) step(ctx context.Context) error {
 	}
 	d, err := decode(res, f.topic, f.id, f.offset, f.cfg.IsolationLevel, f.messages)
 	f.messages = len(d.messages)
-	f.adapt(d.bytes)
+	f.adapt(d.bytes + d.passed)
 	memory.correct(d.bytes)
 	if len(d.messages) > 0 || d.next > f.offset {
 		c := &chunk{partition: f.partition, messages: d.messages, seeks: f.seeks, position: d.next, memory: memory}

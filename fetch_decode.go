@@ -24,6 +24,7 @@ type decoded struct {
 	messages []kafka.Message
 	next     int64 // the offset after all of them, past what no handler sees
 	bytes    int   // of memory that they take
+	passed   int   // the same of records that no handler sees, while they were read
 }
 
 // decode copies the records of a response to a fetch at position out of
@@ -123,6 +124,8 @@ func (d *decoder) each(records protocol.RecordReader, deliver bool) error {
 		if r.Offset >= d.next {
 			if deliver {
 				err = d.message(r)
+			} else {
+				d.passed += messageBytes + lengthOf(r.Key) + lengthOf(r.Value)
 			}
 			if err == nil {
 				d.next = r.Offset + 1
@@ -167,6 +170,13 @@ func (d *decoder) message(r *protocol.Record) error {
 	d.messages = append(d.messages, m)
 	d.bytes += memorySize(&m)
 	return nil
+}
+
+func lengthOf(b protocol.Bytes) int {
+	if b == nil {
+		return 0
+	}
+	return b.Len()
 }
 
 // copy keeps nil (no key, a tombstone) apart from empty.

@@ -12,14 +12,8 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-const (
-	// coordinatorTimeout bounds each request to the group's coordinator; a
-	// join waits for the other members on top.
-	coordinatorTimeout = 5 * time.Second
-
-	// joinBackoff is the pause before a failed join is tried again.
-	joinBackoff = time.Second
-)
+// joinBackoff is the pause before a failed join is tried again.
+const joinBackoff = time.Second
 
 // runGroup is a member of the group as long as the topic exists, and has work
 // called with each assignment. kafka-go would join with a missing topic too, then
@@ -174,7 +168,9 @@ func (m *membership) generations(ctx context.Context) {
 		// until then the broker takes commits of this generation.
 		gen.Start(func(revoked context.Context) {
 			defer close(done)
-			m.work(ctx, revoked, gen.Assignments[m.cfg.Topic], gen, lead)
+			if assigned := gen.Assignments[m.cfg.Topic]; m.locate(ctx, revoked, assigned) {
+				m.work(ctx, revoked, assigned, gen, lead)
+			}
 			if ctx.Err() != nil || m.topic.known() == 0 {
 				m.leaveNow()
 			}
@@ -200,10 +196,16 @@ func (m *membership) secondTry(err error) bool {
 // not wait for its session to time out. kafka-go would first join the rebalance
 // that is under way, if there is one, and wait for all the others; and it
 // forgets to leave if another rebalance catches it there. It must not be in a
-// join already.
+// join already. A stop that was cut off leaves too, for which there is a moment of
+// its own: the others should not wait for a handler that does not end.
 func (m *membership) leaveNow() {
-	if err := m.leave(m.abandoned, m.id); err != nil {
+	ctx, release := endAfter(context.WithoutCancel(m.abandoned), m.abandoned.Done(), cutGrace, nil)
+	defer release()
+	if err := m.leave(ctx, m.id); err != nil {
 		m.log.progress("the group was not left", append(logAttrs{}.group(m.cfg.GroupID).err(err), slog.String("member", m.id)))
+		if m.abandoned.Err() != nil {
+			m.id = "" // this was the last moment
+		}
 		return // kafka-go tries in its own way
 	}
 	m.left = true
@@ -278,8 +280,9 @@ func (m *membership) close(ctx context.Context) {
 	case <-abandoned.Done():
 		m.dialer.close() // a join or a silent coordinator ends with its connection
 
-		// Code of the caller's, such as a balancer, may not return.
-		if _, ok := within(ended, cutGrace); !ok {
+		// Code of the caller's, such as a balancer, may not return. Leaving has one
+		// cutGrace of these.
+		if _, ok := within(ended, 2*cutGrace); !ok {
 			m.log.warn("kafka-go's member of the group has not ended", logAttrs{}.group(m.cfg.GroupID))
 		}
 	}

@@ -102,6 +102,12 @@ func (c *committer) round() error {
 	if err == nil {
 		err = c.sendDue()
 	}
+	if isRebalancing(err) { // the generation has not ended, and the next round may tell
+		c.mu.Lock()
+		c.waiters = append(waiters, c.waiters...)
+		c.mu.Unlock()
+		return err
+	}
 	for _, w := range waiters {
 		w <- err
 	}
@@ -140,12 +146,30 @@ func (c *committer) sendDue() error {
 }
 
 // finish sends what is still due, again and again until limit if the coordinator
-// is busy or gone for a moment, or if a partition was moved meanwhile: this is the
-// last chance. Then it refuses everything with reason.
-func (c *committer) finish(limit context.Context, reason error) error {
+// is busy, if a rebalance keeps it from taking it, or if a partition was moved
+// meanwhile: this is the last chance. While no coordinator answers it goes on until
+// away, of which failed is told once: nobody gives the partitions to another
+// meanwhile, and what is too late the group refuses. Then it refuses everything
+// with reason.
+func (c *committer) finish(limit, away context.Context, reason error) error {
 	err := c.round()
-	for IsRetryable(err) && sleep(limit, commitRetryPause) == nil || err == nil && limit.Err() == nil && c.moved() {
-		err = c.round()
+	for told := false; ; err = c.round() {
+		if err == nil && limit.Err() == nil && c.moved() {
+			continue
+		}
+		wait := limit
+		if isAway(err) {
+			wait = away
+		} else if !IsRetryable(err) && !isRebalancing(err) {
+			break
+		}
+		if sleep(wait, commitRetryPause) != nil {
+			break
+		}
+		if limit.Err() != nil && !told {
+			told = true
+			c.failed(err)
+		}
 	}
 	c.close(reason)
 	return err

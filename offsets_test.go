@@ -3,6 +3,8 @@ package kafkax
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"maps"
 	"math"
 	"math/rand/v2"
@@ -264,7 +266,7 @@ func TestCommitter_FinishSendsRestThenRefuses(t *testing.T) {
 	c, parts := newTestCommitter(g, time.Hour, 1)
 	parts[0].tracker.delivered(0, 0)
 	parts[0].tracker.handled(0, 0)
-	if err := c.finish(t.Context(), ErrRevoked); err != nil {
+	if err := c.finish(t.Context(), t.Context(), ErrRevoked); err != nil {
 		t.Fatal(err)
 	}
 	if g.stored[0] != 1 {
@@ -280,22 +282,32 @@ func TestCommitter_FinishSendsRestThenRefuses(t *testing.T) {
 	}
 }
 
-// The last commit is the last chance: a coordinator that is away for a moment costs
-// no duplicates. It is asked again until the limit, and about nothing it refused.
+// The last commit is the last chance: a coordinator that is away costs no duplicates
+// while nobody else can have been given the partitions, and neither does a rebalance
+// that begins. It is asked again until a limit, and about nothing it refused.
 func TestD3_LastCommitIsTriedAgain(t *testing.T) {
 	t.Parallel()
+	const pause = commitRetryPause
 	for _, tt := range []struct {
-		name   string
-		err    error
-		fails  int
-		limit  time.Duration
-		sends  int
-		after  time.Duration
-		stored bool
+		name        string
+		err         error
+		fails       int
+		limit, away time.Duration
+		sends       int
+		after       time.Duration
+		stored      bool
+		told        int
 	}{
-		{"away for a moment", kafka.GroupCoordinatorNotAvailable, 3, time.Minute, 4, 3 * commitRetryPause, true},
-		{"away for good", kafka.GroupCoordinatorNotAvailable, math.MaxInt, 3*commitRetryPause + 1, 4, 3*commitRetryPause + 1, false},
-		{"refused", kafka.GroupAuthorizationFailed, math.MaxInt, time.Minute, 1, 0, false},
+		{"away for a moment", kafka.GroupCoordinatorNotAvailable, 3, time.Minute, time.Hour, 4, 3 * pause, true, 0},
+		{"away for longer", kafka.GroupCoordinatorNotAvailable, 7, 3*pause + 1, time.Hour, 8, 7 * pause, true, 1},
+		{"not to be reached", io.EOF, 7, 3*pause + 1, time.Hour, 8, 7 * pause, true, 1},
+		{"away for good", kafka.GroupCoordinatorNotAvailable, math.MaxInt, pause, 3*pause + 1, 4, 3*pause + 1, false, 1},
+		{"busy", kafka.RequestTimedOut, 3, time.Minute, time.Hour, 4, 3 * pause, true, 0},
+		{"busy for good", kafka.RequestTimedOut, math.MaxInt, 3*pause + 1, time.Hour, 4, 3*pause + 1, false, 0},
+		{"in a rebalance", kafka.RebalanceInProgress, 3, time.Minute, time.Hour, 4, 3 * pause, true, 0},
+		{"in a rebalance for good", kafka.RebalanceInProgress, math.MaxInt, 3*pause + 1, time.Hour, 4, 3*pause + 1, false, 0},
+		{"refused", kafka.GroupAuthorizationFailed, math.MaxInt, time.Minute, time.Hour, 1, 0, false, 0},
+		{"of another generation", kafka.IllegalGeneration, math.MaxInt, time.Minute, time.Hour, 1, 0, false, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -308,18 +320,66 @@ func TestD3_LastCommitIsTriedAgain(t *testing.T) {
 					}
 					return g.send(offsets)
 				}
+				told := 0
+				c.failed = func(error) { told++ }
 				parts[0].tracker.delivered(0, 0)
 				parts[0].tracker.handled(0, 0)
 				start := time.Now()
-				err := c.finish(endsAfter(t, tt.limit, ErrShutdown), ErrRevoked)
+				err := c.finish(endsAfter(t, tt.limit, ErrShutdown), endsAfter(t, tt.away, ErrShutdown), ErrRevoked)
 				if tt.stored != (err == nil) || err != nil && !errors.Is(err, tt.err) {
 					t.Errorf("finish = %v", err)
 				}
 				if got := time.Since(start); g.sends != tt.sends || got != tt.after || tt.stored != (g.stored[0] == 1) {
 					t.Errorf("%d requests in %v, stored %v, want %d in %v", g.sends, got, g.stored, tt.sends, tt.after)
 				}
+				if told != tt.told {
+					t.Errorf("told %d times of a failure, want %d", told, tt.told)
+				}
 				if err := c.commit(t.Context()); !errors.Is(err, ErrRevoked) {
 					t.Errorf("commit after finish = %v, want ErrRevoked", err)
+				}
+			})
+		})
+	}
+}
+
+// Who waits for a commit that a rebalance keeps from being taken learns what became
+// of it in the end: it may be stored yet.
+func TestCommitter_WaitersOutlastARebalance(t *testing.T) {
+	t.Parallel()
+	for _, want := range []error{nil, ErrRevoked} {
+		t.Run(fmt.Sprint(want), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				g := &fakeGroup{stored: map[int]int64{}}
+				c, parts := newTestCommitter(g, time.Hour, 1)
+				c.send = func(offsets map[string]map[int]int64) error {
+					switch {
+					case g.sends == 0:
+						g.err = kafka.RebalanceInProgress
+					case want != nil:
+						g.err = kafka.IllegalGeneration
+					default:
+						g.err = nil
+					}
+					return g.send(offsets)
+				}
+				stop, done, result := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+				c.failed = func(error) { close(stop) }
+				go func() { c.run(stop); close(done) }()
+				parts[0].tracker.delivered(0, 0)
+				parts[0].tracker.handled(0, 0)
+				go func() { result <- c.commit(t.Context()) }()
+				<-done
+				synctest.Wait()
+				select {
+				case err := <-result:
+					t.Fatalf("commit = %v before the end of the generation", err)
+				default:
+				}
+				_ = c.finish(t.Context(), t.Context(), ErrRevoked)
+				if err := <-result; want == nil && err != nil || want != nil && !isFenced(err) {
+					t.Errorf("commit = %v, want %v", err, want)
 				}
 			})
 		})

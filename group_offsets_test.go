@@ -1,0 +1,100 @@
+package kafkax_test
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/bi-common/kafkax"
+)
+
+// A partition that the coordinator's answer leaves out, or answers with an error, is
+// not one that nothing is committed of: that would be all of it again, or with
+// "latest" a loss.
+func TestD2_OffsetsThatAreNotAnsweredAreAskedForAgain(t *testing.T) {
+	t.Parallel()
+	const n = 10
+	answers := []struct {
+		name   string
+		change func(asked int32, topic *kmsg.OffsetFetchResponseTopic)
+		line   string
+	}{
+		{"without a partition", func(_ int32, topic *kmsg.OffsetFetchResponseTopic) { topic.Partitions = topic.Partitions[:1] }, "leaves out partitions 1"},
+		{"without any", func(_ int32, topic *kmsg.OffsetFetchResponseTopic) { topic.Partitions = nil }, "leaves out partitions 0 1"},
+		{"with an error later", func(asked int32, topic *kmsg.OffsetFetchResponseTopic) {
+			if asked == 1 {
+				topic.Partitions = nil
+			} else {
+				topic.Partitions[1].ErrorCode = kerr.UnstableOffsetCommit.Code
+			}
+		}, "events[1]: "},
+	}
+	for _, answer := range answers {
+		for _, start := range []kafkax.StartOffset{kafkax.StartEarliest, kafkax.StartLatest} {
+			t.Run(answer.name+", "+string(start), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					b := startVirtualBroker(t, 2)
+					j, errs := newJournal(), newLogLines()
+					consume := func() (stop func() error) {
+						c := b.consumer(t, "g", kafkax.WithConsumerStartOffset(start), kafkax.WithConsumerErrorLogger(errs))
+						return run(t, func(ctx context.Context) error {
+							return c.Consume(ctx, func(_ context.Context, m kafka.Message) error { j.add(m); return nil })
+						})
+					}
+					stop := consume()
+					eventuallyWithin(t, time.Minute, "the group to be stable", func() bool {
+						info := b.GroupInfo("g")
+						return info != nil && info.State == "Stable"
+					})
+					time.Sleep(10 * time.Second) // of the bubble's clock: "latest" knows where it is
+					b.produce(t, numbered(2, n)...)
+					eventuallyWithin(t, time.Minute, "the first to be handled", func() bool { return j.len() == 2*n })
+					if err := stop(); err != nil {
+						t.Fatal(err)
+					}
+					b.produce(t, numbered(2, n)...)
+
+					var asked atomic.Int32
+					b.ControlKey(int16(kmsg.OffsetFetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+						b.KeepControl()
+						fetch := req.(*kmsg.OffsetFetchRequest)
+						if len(fetch.Topics) != 1 || asked.Load() == 3 {
+							return nil, nil, false
+						}
+						res := fetch.ResponseKind().(*kmsg.OffsetFetchResponse)
+						topic := kmsg.NewOffsetFetchResponseTopic()
+						topic.Topic = fetch.Topics[0].Topic
+						for id := range int32(2) {
+							p := kmsg.NewOffsetFetchResponseTopicPartition()
+							p.Partition, p.Offset = id, n
+							topic.Partitions = append(topic.Partitions, p)
+						}
+						answer.change(asked.Add(1), &topic)
+						res.Topics = append(res.Topics, topic)
+						return res, nil, true
+					})
+					stop = consume()
+					eventuallyWithin(t, time.Minute, "the rest to be handled", func() bool { return j.len() >= 4*n })
+					eventuallyWithin(t, time.Minute, "the rest to be committed", func() bool {
+						commits := b.GroupInfo("g").Commits[b.topic]
+						return commits[0].Offset == 2*n && commits[1].Offset == 2*n
+					})
+					if err := stop(); err != nil || j.len() != 4*n || asked.Load() != 3 {
+						t.Errorf("%d handled of %d, error %v, %d answers", j.len(), 4*n, err, asked.Load())
+					}
+					if text := errs.String(); strings.Count(text, answer.line) != 2 {
+						t.Errorf("logged %q, want %q twice", text, answer.line)
+					}
+				})
+			})
+		}
+	}
+}
