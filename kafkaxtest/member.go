@@ -229,17 +229,23 @@ func (m *Member) Leave() error { return m.stop() }
 // hears nothing of it, as of a machine that hangs. Its handler runs on.
 func (m *Member) Freeze() (thaw func()) { return m.sim.Freeze(m.Name) }
 
-// Crash ends the member as a kill does: from now on nothing that it says reaches
-// a broker, no commit and no leave. Its group finds out when its session has
-// timed out.
+// Crash ends the member as a kill does: see [Sim.Kill].
 func (m *Member) Crash() {
-	m.sim.recordFault(history.Crash, m.Name, "")()
-	m.sim.network.Add(func(f *network.Frame) network.Fate {
-		return network.Fate{Lost: f.Client == m.Name}
-	})
-	m.sim.network.Close(func(client string, _ int32) bool { return client == m.Name })
+	m.sim.Kill(m.Name)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel() // nothing can be waited for
 	_ = m.Consumer.GracefulShutdown(ctx)
 	_ = m.stop()
+}
+
+// Kill ends a client as the end of its process does, which [Sim.Join] need not
+// have made: from now on nothing that it says reaches a broker, no commit and no
+// leave. Its group finds out when its session has timed out. To close what is
+// left of it is the test's.
+func (s *Sim) Kill(client string) {
+	s.recordFault(history.Crash, client, "")()
+	s.network.Add(func(f *network.Frame) network.Fate {
+		return network.Fate{Lost: f.Client == client}
+	})
+	s.network.Close(func(name string, _ int32) bool { return name == client })
 }

@@ -15,7 +15,7 @@ func TestCampaign(t *testing.T) { //nolint:paralleltest // its schedules share t
 	}
 	sum := newSum()
 	for began, seed := time.Now(), uint64(1); time.Since(began) < bound; seed++ {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { run(t, newSchedule(seed, 10*time.Minute), sum, false) })
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { run(t, newSchedule(seed, 10*time.Minute, false), sum, false) })
 	}
 	t.Log(sum)
 }
@@ -24,7 +24,7 @@ func TestCampaign(t *testing.T) { //nolint:paralleltest // its schedules share t
 func TestScheduleIsOfItsSeed(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(100) {
-		a, b := newSchedule(seed, time.Hour), newSchedule(seed, time.Hour)
+		a, b := newSchedule(seed, time.Hour, false), newSchedule(seed, time.Hour, false)
 		if a.mode != b.mode || len(a.steps) != len(b.steps) {
 			t.Fatalf("seed %d: %v and %v", seed, a.mode, b.mode)
 		}

@@ -8,11 +8,16 @@
 // It prints a line for each seed, and at the end what was run: schedules, virtual
 // time, faults by kind, messages, rebalances, duplicates and what explains them.
 // It ends with 1 if a promise was broken.
+//
+// With -plain, kafka-go is used as its README does in place of kafkax, in the same
+// schedules, and judged by the same promises, so that the two sums may stand side
+// by side. What it breaks is counted, and fails nothing.
 package main
 
 import (
 	"flag"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 )
@@ -21,22 +26,37 @@ func main() {
 	var (
 		duration = flag.Duration("duration", time.Minute, "how long to go on, of the wall clock")
 		seed     = flag.Uint64("seed", 1, "the first seed; the next ones follow")
+		seeds    = flag.Uint64("seeds", math.MaxUint64, "how many seeds at most")
 		only     = flag.Uint64("only", 0, "run this seed alone, and print its history")
 		first    = flag.Bool("first", false, "end with the first seed that breaks something")
+		plain    = flag.Bool("plain", false, "run plain kafka-go in place of kafkax")
+		apart    = flag.Bool("apart", false, "print what the seed of -only came to for the process that asked for it")
 		length   = flag.Duration("length", 10*time.Minute, "how long a schedule is, of the virtual clock")
 	)
 	testing.Init()
 	flag.Parse()
 	sum := newSum()
 	campaign := func(t *testing.T) {
-		defer func() { fmt.Print(sum) }()
-		if *only != 0 {
-			t.Run(fmt.Sprint("seed ", *only), func(t *testing.T) { run(t, newSchedule(*only, *length), sum, true) })
+		if *apart {
+			t.Run(fmt.Sprint("seed ", *only), func(t *testing.T) { runForAnother(t, newSchedule(*only, *length, *plain), sum) })
 			return
 		}
-		for begin := time.Now(); time.Since(begin) < *duration; *seed++ {
+		defer func() { fmt.Print(sum) }()
+		if *only != 0 {
+			t.Run(fmt.Sprint("seed ", *only), func(t *testing.T) { run(t, newSchedule(*only, *length, *plain), sum, true) })
+			return
+		}
+		for begin := time.Now(); *seeds > 0 && time.Since(begin) < *duration; *seed, *seeds = *seed+1, *seeds-1 {
 			fmt.Printf("seed %d: ", *seed)
-			ok := t.Run(fmt.Sprint("seed ", *seed), func(t *testing.T) { run(t, newSchedule(*seed, *length), sum, false) })
+			if *plain {
+				line, err := runApart(t.Context(), *seed, *length, sum)
+				if err != nil {
+					t.Fatal(err)
+				}
+				fmt.Print(line)
+				continue
+			}
+			ok := t.Run(fmt.Sprint("seed ", *seed), func(t *testing.T) { run(t, newSchedule(*seed, *length, *plain), sum, false) })
 			if !ok && *first {
 				return
 			}

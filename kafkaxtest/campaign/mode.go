@@ -88,10 +88,19 @@ func (m mode) String() string {
 func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
 
 const (
-	topic   = "orders"
-	dead    = "orders.dead"
-	group   = "billing"
-	session = 10 * time.Second
+	topic = "orders"
+	dead  = "orders.dead"
+	group = "billing"
+
+	session   = 10 * time.Second
+	rebalance = 20 * time.Second
+	shutdown  = 15 * time.Second
+
+	attempts     = 4 // of a handler with a message
+	firstBackoff = 50 * time.Millisecond
+
+	batchSize    = 20
+	batchTimeout = 200 * time.Millisecond
 )
 
 // identify is the value up to the first space.
@@ -121,10 +130,10 @@ func (m mode) rules() history.Rules {
 
 func (m mode) consumerOptions() []kafkax.ConsumerOption {
 	opts := []kafkax.ConsumerOption{
-		kafkax.WithConsumerSessionTimeout(session), kafkax.WithConsumerRebalanceTimeout(20 * time.Second),
-		kafkax.WithConsumerShutdownTimeout(15 * time.Second),
+		kafkax.WithConsumerSessionTimeout(session), kafkax.WithConsumerRebalanceTimeout(rebalance),
+		kafkax.WithConsumerShutdownTimeout(shutdown),
 		kafkax.WithConsumerOnFailure(kafkax.FailSkip),
-		kafkax.WithConsumerRetryMaxAttempts(4), kafkax.WithConsumerRetryInitialBackoff(50 * time.Millisecond),
+		kafkax.WithConsumerRetryMaxAttempts(attempts), kafkax.WithConsumerRetryInitialBackoff(firstBackoff),
 		kafkax.WithConsumerRetryMaxBackoff(time.Second),
 	}
 	if m.deadLetters {
@@ -152,7 +161,7 @@ func (m mode) consume(r *rand.Rand) func(ctx context.Context, member *kafkaxtest
 		case "manual":
 			return c.ConsumeWithManualCommit(ctx, member.Record(h), opts...)
 		case "batch":
-			return c.ConsumeBatch(ctx, member.RecordBatch(batch(h)), append(opts, kafkax.WithBatchSize(20), kafkax.WithBatchTimeout(200*time.Millisecond))...)
+			return c.ConsumeBatch(ctx, member.RecordBatch(batch(h)), append(opts, kafkax.WithBatchSize(batchSize), kafkax.WithBatchTimeout(batchTimeout))...)
 		}
 		for {
 			msg, err := m.pull(ctx, c)

@@ -36,11 +36,17 @@ type sender struct {
 	sim    *kafkaxtest.Sim
 	mode   mode
 	name   string
-	client *kafkax.Producer
+	client client
 	luck   *rand.Rand
 
 	mu   sync.Mutex
 	sent map[string]sending // without an outcome yet
+}
+
+// client is a [kafkax.Producer], or plain kafka-go in its place.
+type client interface {
+	SendMessage(ctx context.Context, key, value []byte) error
+	Close() error
 }
 
 type sending struct {
@@ -48,11 +54,15 @@ type sending struct {
 	event  history.Send
 }
 
-func newSender(s *kafkaxtest.Sim, m mode, name string, r *rand.Rand) *sender {
+func newSender(s *kafkaxtest.Sim, m mode, name string, r *rand.Rand, plain bool) *sender {
 	p := &sender{sim: s, mode: m, name: name, luck: newRand(r.Uint64(), r.Uint64()), sent: map[string]sending{}}
+	if plain {
+		p.client = p.plainClient()
+		return p
+	}
 	p.client = s.Producer(
 		kafkax.WithProducerTopic(topic), kafkax.WithProducerClientID(name), kafkax.WithProducerAsync(m.async),
-		kafkax.WithProducerIdempotent(m.idempotent), kafkax.WithProducerShutdownTimeout(15*time.Second),
+		kafkax.WithProducerIdempotent(m.idempotent), kafkax.WithProducerShutdownTimeout(shutdown),
 		kafkax.WithProducerDeliveryTimeout(30*time.Second), kafkax.WithProducerWriteTimeout(5*time.Second),
 		kafkax.WithProducerCompletion(p.completed),
 	)
@@ -144,9 +154,12 @@ func (p *sender) completed(msgs []kafkax.Message, err error) {
 
 // close ends the producer, and records how that went.
 func (p *sender) close() error {
-	stop := history.Stop{Member: p.name, Began: time.Now(), Bound: 15 * time.Second}
+	stop := history.Stop{Member: p.name, Began: time.Now(), Bound: shutdown}
 	n := p.sim.Recorded().Add(stop)
 	err := p.client.Close()
+	if errors.Is(err, errStuck) {
+		return err // it has not returned
+	}
 	if stop.Returned = time.Now(); err != nil {
 		stop.Err = err.Error()
 	}

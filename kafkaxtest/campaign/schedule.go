@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -21,6 +21,8 @@ type schedule struct {
 	length time.Duration
 	mode   mode
 	steps  []step
+	plain  bool   // kafka-go in place of kafkax
+	judged func() // called before the clients' last goroutines are waited for, if it is not nil
 }
 
 // step is a fault that begins after a wait, and ends after another.
@@ -29,9 +31,9 @@ type step struct {
 	fault        fault
 }
 
-func newSchedule(seed uint64, length time.Duration) schedule {
+func newSchedule(seed uint64, length time.Duration, plain bool) schedule {
 	r := rand.New(rand.NewPCG(seed, 1))
-	s := schedule{seed: seed, length: length, mode: newMode(r)}
+	s := schedule{seed: seed, length: length, mode: newMode(r), plain: plain}
 	allowed := slices.DeleteFunc(slices.Clone(faults), func(f fault) bool {
 		return f.name == "dead letter topic down" && !s.mode.deadLetters || s.mode.calm && !f.calm
 	})
@@ -45,12 +47,22 @@ func newSchedule(seed uint64, length time.Duration) schedule {
 
 // course is a schedule on its way.
 type course struct {
-	sim  *kafkaxtest.Sim
-	mode mode
+	sim   *kafkaxtest.Sim
+	sum   *sum
+	mode  mode
+	plain bool
 
 	mu      sync.Mutex
-	members []*kafkaxtest.Member
+	members []member
+	names   int            // given to members of plain kafka-go
 	work    sync.WaitGroup // leaves and strangers that are under way
+}
+
+// member is a consumer in the group, with a loop that runs.
+type member struct {
+	name  string // and client id
+	leave func() error
+	crash func() error
 }
 
 // target is a client, a node or everybody.
@@ -64,41 +76,54 @@ func (c *course) target(r *rand.Rand) kafkaxtest.Target {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if len(c.members) > 0 {
-			return kafkaxtest.Target{Client: pick(r, c.members...).Name}
+			return kafkaxtest.Target{Client: pick(r, c.members...).name}
 		}
 	}
 	return kafkaxtest.Target{}
 }
 
 func (c *course) join(r *rand.Rand) {
-	m := c.sim.JoinLoop(group, topic, c.mode.consume(r), c.mode.consumerOptions()...)
+	var m member
+	if c.plain {
+		m = c.joinPlain(r)
+	} else {
+		joined := c.sim.JoinLoop(group, topic, c.mode.consume(r), c.mode.consumerOptions()...)
+		m = member{joined.Name, joined.Leave, func() error { joined.Crash(); return nil }}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.members = append(c.members, m)
 }
 
-// take takes a member out of the list; nil if there is none.
-func (c *course) take(r *rand.Rand) *kafkaxtest.Member {
+// take takes a member out of the list, if there is one.
+func (c *course) take(r *rand.Rand) (member, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.members) == 0 {
-		return nil
+		return member{}, false
 	}
 	i := r.IntN(len(c.members))
 	m := c.members[i]
 	c.members = slices.Delete(c.members, i, i+1)
-	return m
+	return m, true
 }
 
 func (c *course) leave(r *rand.Rand) {
-	if m := c.take(r); m != nil {
-		c.work.Go(func() { _ = m.Leave() })
+	if m, ok := c.take(r); ok {
+		c.work.Go(func() { c.end(m.leave) })
 	}
 }
 
 func (c *course) crash(r *rand.Rand) {
-	if m := c.take(r); m != nil {
-		c.work.Go(m.Crash)
+	if m, ok := c.take(r); ok {
+		c.work.Go(func() { c.end(m.crash) })
+	}
+}
+
+// end stops a client, and counts one that does not.
+func (c *course) end(stop func() error) {
+	if errors.Is(stop(), errStuck) {
+		c.sum.trouble("a stop has not returned in " + plainStop.String())
 	}
 }
 
@@ -118,127 +143,82 @@ func run(t *testing.T, s schedule, sum *sum, verbose bool) {
 		kafkaxtest.Topic(topic, s.mode.partitions), kafkaxtest.Topic(dead, 1), kafkaxtest.SpareJoins(),
 	}
 	kafkaxtest.Run(t, func(sim *kafkaxtest.Sim) {
-		c := &course{sim: sim, mode: s.mode}
+		c := &course{sim: sim, sum: sum, mode: s.mode, plain: s.plain}
 		r := newRand(s.seed, 2) // faults end while others begin
 		sim.Log("seed %d: %s", s.seed, s.mode)
-		for range s.mode.members {
-			c.join(r)
-		}
-		p := newSender(sim, s.mode, "producer", r)
-		ctx, end := context.WithCancel(context.Background())
-		var sending, ending sync.WaitGroup
-		sending.Go(func() { p.run(ctx) })
-		for _, step := range s.steps {
-			time.Sleep(step.after)
-			sum.fault(step.fault.name)
-			over := step.fault.do(r, c)
-			ending.Go(func() { time.Sleep(step.lasts); over() })
-		}
-		ending.Wait()
-		end()
-		sending.Wait()
-		_ = p.close()
-		c.work.Wait()
-		if len(c.members) == 0 {
-			c.join(r)
-		}
-		all := func() bool { return sim.Lag(group, topic) == 0 }
-		if !sim.Becomes(30*time.Minute, all) && sim.Members(group) > len(c.members) {
+		c.play(s, r)
+		rules := s.mode.rules()
+		switch {
+		case sim.Becomes(30*time.Minute, c.drained):
+		case s.plain:
+			sum.trouble("did not drain")
+			rules.Complete = false // it would say that once more, message by message
+		case sim.Members(group) > len(c.members):
 			sum.known("a group waits for members that nobody has")
 			line = "left: a group that waits for members that nobody has"
 			return
+		default:
+			sim.WaitFor(0, "all to be committed", c.drained)
 		}
-		sim.WaitFor(0, "all to be committed", all)
-		for m := c.take(r); m != nil; m = c.take(r) {
-			_ = m.Leave()
+		for m, ok := c.take(r); ok; m, ok = c.take(r) {
+			c.end(m.leave)
 		}
 		if verbose {
 			fmt.Println(strings.Join(sim.History(), "\n"))
 		}
-		report := sim.Check(s.mode.rules())
-		sum.add(report, sim.Elapsed())
-		line = fmt.Sprintf("%v, %d sends, %d deliveries, %d rebalances; %s", sim.Elapsed().Round(time.Second),
-			total(report.Sends), total(report.Deliveries), report.Rebalances, s.mode)
+		line = c.judge(rules, verbose)
+		if s.judged != nil {
+			s.judged()
+		}
 	}, opts...)
 	fmt.Printf("%v for %s\n", time.Since(began).Round(time.Millisecond), line)
 }
 
-func total[K comparable](m map[K]int) (n int) {
-	for _, v := range m {
-		n += v
+// play is the schedule, until nothing is wrong any more.
+func (c *course) play(s schedule, r *rand.Rand) {
+	for range s.mode.members {
+		c.join(r)
 	}
-	return n
-}
-
-// sum is what all schedules came to.
-type sum struct {
-	mu         sync.Mutex
-	schedules  int
-	virtual    time.Duration
-	faults     map[string]int
-	sends      map[history.SendOutcome]int
-	deliveries map[history.Outcome]int
-	duplicates map[history.Cause]int
-	rebalances int
-	letters    int
-	left       map[string]int // what is known and not mended, by kind
-}
-
-func newSum() *sum {
-	return &sum{
-		faults: map[string]int{}, sends: map[history.SendOutcome]int{}, deliveries: map[history.Outcome]int{},
-		duplicates: map[history.Cause]int{}, left: map[string]int{},
+	p := newSender(c.sim, s.mode, "producer", r, s.plain)
+	ctx, end := context.WithCancel(context.Background())
+	defer end()
+	var sending, ending sync.WaitGroup
+	sending.Go(func() { p.run(ctx) })
+	for _, step := range s.steps {
+		time.Sleep(step.after)
+		c.sum.fault(step.fault.name)
+		over := step.fault.do(r, c)
+		ending.Go(func() { time.Sleep(step.lasts); over() })
+	}
+	ending.Wait()
+	end()
+	sending.Wait()
+	c.end(p.close)
+	c.work.Wait()
+	if len(c.members) == 0 {
+		c.join(r)
 	}
 }
 
-func (s *sum) fault(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults[name]++
-}
+// drained says whether all is committed.
+func (c *course) drained() bool { return c.sim.Lag(group, topic) == 0 }
 
-// known counts a schedule that met what later work mends.
-func (s *sum) known(what string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.left[what]++
-}
-
-func (s *sum) add(r *history.Report, virtual time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.schedules++
-	s.virtual += virtual
-	s.rebalances += r.Rebalances
-	s.letters += r.Letters
-	merge(s.sends, r.Sends)
-	merge(s.deliveries, r.Deliveries)
-	merge(s.duplicates, r.Duplicates)
-}
-
-func merge[K comparable](into, from map[K]int) {
-	for k, n := range from {
-		into[k] += n
+// judge fails the test with what kafkax broke. What plain kafka-go broke is
+// counted.
+func (c *course) judge(rules history.Rules, verbose bool) (line string) {
+	check := c.sim.Check
+	if c.plain {
+		check = c.sim.Judge
 	}
-}
-
-func (s *sum) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d schedules without a violation, %v of virtual time, %d rebalances, %d dead letters\n",
-		s.schedules, s.virtual.Round(time.Minute), s.rebalances, s.letters)
-	fmt.Fprintf(&b, "sends %v; deliveries %v; explained duplicates %v\nfaults:\n", s.sends, s.deliveries, s.duplicates)
-	for _, name := range slices.Sorted(maps.Keys(s.faults)) {
-		fmt.Fprintf(&b, "%8d %s\n", s.faults[name], name)
+	report := check(rules)
+	c.sum.add(c.mode.loop, report, c.sim.Elapsed())
+	line = fmt.Sprintf("%v, %d sends, %d deliveries, %d rebalances; %s", c.sim.Elapsed().Round(time.Second),
+		total(report.Sends), total(report.Deliveries), report.Rebalances, c.mode)
+	if c.plain {
+		line = fmt.Sprintf("violations: %v; %s", report.Found, line)
+		if verbose {
+			fmt.Println(report)
+		}
 	}
-	fmt.Fprintln(&b, "known, and not counted above:")
-	for what, n := range s.left {
-		fmt.Fprintf(&b, "%8d %s\n", n, what)
-	}
-	fmt.Fprintln(&b, "left out:")
-	for _, what := range leftOut {
-		fmt.Fprintf(&b, "         %s\n", what)
-	}
-	return b.String()
+	return line
 }
