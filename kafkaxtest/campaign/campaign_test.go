@@ -13,9 +13,9 @@ func TestCampaign(t *testing.T) { //nolint:paralleltest // its schedules share t
 	if testing.Short() {
 		bound = 10 * time.Second
 	}
-	sum := newSum()
+	sum := newSum(simulation.clock)
 	for began, seed := time.Now(), uint64(1); time.Since(began) < bound; seed++ {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { run(t, newSchedule(seed, 10*time.Minute), sum, false) })
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { simulate(t, simulation.schedule(seed, simulation.length), sum, false) })
 	}
 	t.Log(sum)
 }
@@ -24,7 +24,7 @@ func TestCampaign(t *testing.T) { //nolint:paralleltest // its schedules share t
 func TestScheduleIsOfItsSeed(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(100) {
-		a, b := newSchedule(seed, time.Hour), newSchedule(seed, time.Hour)
+		a, b := onNodes.schedule(seed, time.Hour), onNodes.schedule(seed, time.Hour)
 		if a.mode != b.mode || len(a.steps) != len(b.steps) {
 			t.Fatalf("seed %d: %v and %v", seed, a.mode, b.mode)
 		}

@@ -36,6 +36,7 @@ type sender struct {
 	sim    *kafkaxtest.Sim
 	mode   mode
 	name   string
+	topic  string
 	client *kafkax.Producer
 	luck   *rand.Rand
 
@@ -48,8 +49,8 @@ type sending struct {
 	event  history.Send
 }
 
-func newSender(s *kafkaxtest.Sim, m mode, name string, r *rand.Rand) *sender {
-	p := &sender{sim: s, mode: m, name: name, luck: newRand(r.Uint64(), r.Uint64()), sent: map[string]sending{}}
+func newSender(s *kafkaxtest.Sim, m mode, name, topic string, r *rand.Rand) *sender {
+	p := &sender{sim: s, mode: m, name: name, topic: topic, luck: newRand(r.Uint64(), r.Uint64()), sent: map[string]sending{}}
 	p.client = s.Producer(
 		kafkax.WithProducerTopic(topic), kafkax.WithProducerClientID(name), kafkax.WithProducerAsync(m.async),
 		kafkax.WithProducerIdempotent(m.idempotent), kafkax.WithProducerShutdownTimeout(15*time.Second),
@@ -92,7 +93,7 @@ func (p *sender) send(ctx context.Context, caller string, n int) {
 	}
 	key := fmt.Sprint("key-", int(p.luck.Float64()*20))
 	event := history.Send{
-		Producer: p.name, Caller: caller, Topic: topic, ID: id, Key: key, Idempotent: p.mode.idempotent, Began: time.Now(),
+		Producer: p.name, Caller: caller, Topic: p.topic, ID: id, Key: key, Idempotent: p.mode.idempotent, Began: time.Now(),
 	}
 	p.mu.Lock()
 	number := p.sim.Recorded().Add(event)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,10 +30,24 @@ type step struct {
 	fault        fault
 }
 
-func newSchedule(seed uint64, length time.Duration) schedule {
+// stage is where schedules take place.
+type stage struct {
+	clock  string        // which time it is
+	nodes  []int         // as many, one of these
+	length time.Duration // of a schedule, where nothing else is said
+	drain  time.Duration // how long what is left may take at the end
+	faults []fault
+}
+
+var simulation = stage{
+	clock: "virtual time", nodes: []int{1, 3}, length: 10 * time.Minute, drain: 30 * time.Minute,
+	faults: slices.Concat(faults, memoryFaults),
+}
+
+func (st stage) schedule(seed uint64, length time.Duration) schedule {
 	r := rand.New(rand.NewPCG(seed, 1))
-	s := schedule{seed: seed, length: length, mode: newMode(r)}
-	allowed := slices.DeleteFunc(slices.Clone(faults), func(f fault) bool {
+	s := schedule{seed: seed, length: length, mode: newMode(r, st.nodes...)}
+	allowed := slices.DeleteFunc(slices.Clone(st.faults), func(f fault) bool {
 		return f.name == "dead letter topic down" && !s.mode.deadLetters || s.mode.calm && !f.calm
 	})
 	for at := time.Duration(0); at < length; {
@@ -45,12 +60,27 @@ func newSchedule(seed uint64, length time.Duration) schedule {
 
 // course is a schedule on its way.
 type course struct {
-	sim  *kafkaxtest.Sim
-	mode mode
+	names
+
+	sim   *kafkaxtest.Sim
+	seed  uint64
+	mode  mode
+	stage stage
+
+	nodes     *nodes // nil in the simulation
+	processes atomic.Int64
 
 	mu      sync.Mutex
-	members []*kafkaxtest.Member
+	members []*member
 	work    sync.WaitGroup // leaves and strangers that are under way
+}
+
+// member is one of the group, in this process or in one of its own.
+type member struct {
+	name   string
+	leave  func()
+	crash  func()
+	freeze func() (thaw func()) // nil if it cannot be
 }
 
 // target is a client, a node or everybody.
@@ -64,103 +94,150 @@ func (c *course) target(r *rand.Rand) kafkaxtest.Target {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if len(c.members) > 0 {
-			return kafkaxtest.Target{Client: pick(r, c.members...).Name}
+			return kafkaxtest.Target{Client: pick(r, c.members...).name}
 		}
 	}
 	return kafkaxtest.Target{}
 }
 
 func (c *course) join(r *rand.Rand) {
-	m := c.sim.JoinLoop(group, topic, c.mode.consume(r), c.mode.consumerOptions()...)
+	var m *member
+	if c.nodes != nil && r.IntN(3) > 0 {
+		m = c.launch(r.Uint64())
+	} else {
+		here := c.sim.JoinLoop(c.group, c.topic, c.mode.consume(r), c.mode.consumerOptions(c.dead)...)
+		m = &member{name: here.Name, leave: func() { _ = here.Leave() }, crash: here.Crash}
+	}
+	if m == nil {
+		return // the test has failed
+	}
+	c.add(m)
+}
+
+func (c *course) add(m *member) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.members = append(c.members, m)
 }
 
-// take takes a member out of the list; nil if there is none.
-func (c *course) take(r *rand.Rand) *kafkaxtest.Member {
+// take takes a member out of the list that may be; nil if there is none.
+func (c *course) take(r *rand.Rand, may func(*member) bool) *member {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.members) == 0 {
+	var which []int
+	for i, m := range c.members {
+		if may(m) {
+			which = append(which, i)
+		}
+	}
+	if len(which) == 0 {
 		return nil
 	}
-	i := r.IntN(len(c.members))
+	i := pick(r, which...)
 	m := c.members[i]
 	c.members = slices.Delete(c.members, i, i+1)
 	return m
 }
 
+func anyone(*member) bool { return true }
+
 func (c *course) leave(r *rand.Rand) {
-	if m := c.take(r); m != nil {
-		c.work.Go(func() { _ = m.Leave() })
+	if m := c.take(r, anyone); m != nil {
+		c.work.Go(m.leave)
 	}
 }
 
 func (c *course) crash(r *rand.Rand) {
-	if m := c.take(r); m != nil {
-		c.work.Go(m.Crash)
+	if m := c.take(r, anyone); m != nil {
+		c.work.Go(m.crash)
 	}
+}
+
+// moveLeader does not while a node is away: it could not be done.
+func (c *course) moveLeader(r *rand.Rand) func() {
+	if c.nodes != nil {
+		if !c.nodes.all.TryLock() {
+			return nil
+		}
+		defer c.nodes.all.Unlock()
+	}
+	c.sim.MoveLeader(c.topic, r.IntN(c.mode.partitions), r.IntN(c.mode.nodes))
+	return nothing
 }
 
 func (c *course) stranger() {
 	c.work.Go(func() {
-		if err := c.sim.Stranger(group); err != nil {
+		if err := c.sim.Stranger(c.group); err != nil {
 			c.sim.Log("the stranger: %v", err)
 		}
 	})
 }
 
-// run goes through a schedule, lets all end, and judges.
-func run(t *testing.T, s schedule, sum *sum, verbose bool) {
+// simulate is a schedule in the simulation.
+func simulate(t *testing.T, s schedule, sum *sum, verbose bool) {
 	began, line := time.Now(), "" // of the wall clock: inside there is another
-	opts := []kafkaxtest.Option{
-		kafkaxtest.Nodes(s.mode.nodes), kafkaxtest.Seed(s.seed), kafkaxtest.Identify(identify),
-		kafkaxtest.Topic(topic, s.mode.partitions), kafkaxtest.Topic(dead, 1), kafkaxtest.SpareJoins(),
-	}
+	n := names{"orders", "orders.dead", "billing"}
 	kafkaxtest.Run(t, func(sim *kafkaxtest.Sim) {
-		c := &course{sim: sim, mode: s.mode}
-		r := newRand(s.seed, 2) // faults end while others begin
-		sim.Log("seed %d: %s", s.seed, s.mode)
-		for range s.mode.members {
-			c.join(r)
-		}
-		p := newSender(sim, s.mode, "producer", r)
-		ctx, end := context.WithCancel(context.Background())
-		var sending, ending sync.WaitGroup
-		sending.Go(func() { p.run(ctx) })
-		for _, step := range s.steps {
-			time.Sleep(step.after)
-			sum.fault(step.fault.name)
-			over := step.fault.do(r, c)
-			ending.Go(func() { time.Sleep(step.lasts); over() })
-		}
+		c := &course{sim: sim, seed: s.seed, mode: s.mode, names: n, stage: simulation}
+		line = c.run(s, sum, verbose)
+	}, kafkaxtest.Nodes(s.mode.nodes), kafkaxtest.Seed(s.seed), kafkaxtest.Identify(identify),
+		kafkaxtest.Topic(n.topic, s.mode.partitions), kafkaxtest.Topic(n.dead, 1), kafkaxtest.SpareJoins())
+	fmt.Printf("%v for %s\n", time.Since(began).Round(time.Millisecond), line)
+}
+
+// run goes through a schedule, lets all end, and judges. It returns what is
+// worth a line.
+func (c *course) run(s schedule, sum *sum, verbose bool) (line string) {
+	r := newRand(s.seed, 2) // faults end while others begin
+	c.sim.Log("seed %d: %s", s.seed, s.mode)
+	for range s.mode.members {
+		c.join(r)
+	}
+	c.disturb(s, sum, r)
+	if len(c.members) == 0 {
+		c.join(r)
+	}
+	all := func() bool { return c.sim.Lag(c.group, c.topic) == 0 }
+	if !c.sim.Becomes(c.stage.drain, all) && c.sim.Members(c.group) > len(c.members) {
+		sum.known("a group waits for members that nobody has")
+		return "left: a group that waits for members that nobody has"
+	}
+	c.sim.WaitFor(0, "all to be committed", all)
+	for m := c.take(r, anyone); m != nil; m = c.take(r, anyone) {
+		m.leave()
+	}
+	if verbose {
+		fmt.Println(strings.Join(c.sim.History(), "\n"))
+	}
+	report := c.sim.Check(s.mode.rules())
+	sum.add(report, c.sim.Elapsed())
+	return fmt.Sprintf("%v, %d sends, %d deliveries, %d rebalances; %s", c.sim.Elapsed().Round(time.Second),
+		total(report.Sends), total(report.Deliveries), report.Rebalances, s.mode)
+}
+
+// disturb sends messages while faults come and go. Whatever happens, it returns
+// when all of them have gone.
+func (c *course) disturb(s schedule, sum *sum, r *rand.Rand) {
+	p := newSender(c.sim, s.mode, "producer", c.topic, r)
+	ctx, end := context.WithCancel(context.Background())
+	var sending, ending sync.WaitGroup
+	defer func() {
 		ending.Wait()
 		end()
 		sending.Wait()
 		_ = p.close()
 		c.work.Wait()
-		if len(c.members) == 0 {
-			c.join(r)
+	}()
+	sending.Go(func() { p.run(ctx) })
+	for _, step := range s.steps {
+		time.Sleep(step.after)
+		over := step.fault.do(r, c)
+		if over == nil {
+			continue
 		}
-		all := func() bool { return sim.Lag(group, topic) == 0 }
-		if !sim.Becomes(30*time.Minute, all) && sim.Members(group) > len(c.members) {
-			sum.known("a group waits for members that nobody has")
-			line = "left: a group that waits for members that nobody has"
-			return
-		}
-		sim.WaitFor(0, "all to be committed", all)
-		for m := c.take(r); m != nil; m = c.take(r) {
-			_ = m.Leave()
-		}
-		if verbose {
-			fmt.Println(strings.Join(sim.History(), "\n"))
-		}
-		report := sim.Check(s.mode.rules())
-		sum.add(report, sim.Elapsed())
-		line = fmt.Sprintf("%v, %d sends, %d deliveries, %d rebalances; %s", sim.Elapsed().Round(time.Second),
-			total(report.Sends), total(report.Deliveries), report.Rebalances, s.mode)
-	}, opts...)
-	fmt.Printf("%v for %s\n", time.Since(began).Round(time.Millisecond), line)
+		sum.fault(step.fault.name)
+		ending.Go(func() { time.Sleep(step.lasts); over() })
+	}
 }
 
 func total[K comparable](m map[K]int) (n int) {
@@ -174,7 +251,8 @@ func total[K comparable](m map[K]int) (n int) {
 type sum struct {
 	mu         sync.Mutex
 	schedules  int
-	virtual    time.Duration
+	clock      string
+	time       time.Duration
 	faults     map[string]int
 	sends      map[history.SendOutcome]int
 	deliveries map[history.Outcome]int
@@ -184,9 +262,9 @@ type sum struct {
 	left       map[string]int // what is known and not mended, by kind
 }
 
-func newSum() *sum {
+func newSum(clock string) *sum {
 	return &sum{
-		faults: map[string]int{}, sends: map[history.SendOutcome]int{}, deliveries: map[history.Outcome]int{},
+		clock: clock, faults: map[string]int{}, sends: map[history.SendOutcome]int{}, deliveries: map[history.Outcome]int{},
 		duplicates: map[history.Cause]int{}, left: map[string]int{},
 	}
 }
@@ -204,11 +282,11 @@ func (s *sum) known(what string) {
 	s.left[what]++
 }
 
-func (s *sum) add(r *history.Report, virtual time.Duration) {
+func (s *sum) add(r *history.Report, took time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.schedules++
-	s.virtual += virtual
+	s.time += took
 	s.rebalances += r.Rebalances
 	s.letters += r.Letters
 	merge(s.sends, r.Sends)
@@ -226,8 +304,8 @@ func (s *sum) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d schedules without a violation, %v of virtual time, %d rebalances, %d dead letters\n",
-		s.schedules, s.virtual.Round(time.Minute), s.rebalances, s.letters)
+	fmt.Fprintf(&b, "%d schedules without a violation, %v of %s, %d rebalances, %d dead letters\n",
+		s.schedules, s.time.Round(time.Minute), s.clock, s.rebalances, s.letters)
 	fmt.Fprintf(&b, "sends %v; deliveries %v; explained duplicates %v\nfaults:\n", s.sends, s.deliveries, s.duplicates)
 	for _, name := range slices.Sorted(maps.Keys(s.faults)) {
 		fmt.Fprintf(&b, "%8d %s\n", s.faults[name], name)
