@@ -112,13 +112,14 @@ func (r running) describe(ctx context.Context, topic string) (*kmsg.MetadataResp
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, t := range res.Topics {
-		if err := kerr.ErrorForCode(t.ErrorCode); err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
-			return nil, nil, err
-		}
-		return res, t.Partitions, nil
+	if len(res.Topics) != 1 {
+		return nil, nil, fmt.Errorf("an answer about %d topics, and one was asked for", len(res.Topics))
 	}
-	return res, nil, nil
+	t := res.Topics[0]
+	if err := kerr.ErrorForCode(t.ErrorCode); err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
+		return nil, nil, err
+	}
+	return res, t.Partitions, nil
 }
 
 func (r running) logs(ctx context.Context, topic string) (logs []extent, err error) {
@@ -188,15 +189,16 @@ func (r running) group(ctx context.Context, name string) (state groupState, err 
 		if err != nil {
 			return err
 		}
-		for _, g := range res.Groups {
-			err := kerr.ErrorForCode(g.ErrorCode)
-			if errors.Is(err, kerr.GroupIDNotFound) {
-				return nil
-			}
-			state = groupState{len(g.Members), g.State == "Stable"}
-			return err
+		if len(res.Groups) != 1 {
+			return fmt.Errorf("an answer about %d groups, and one was asked for", len(res.Groups))
 		}
-		return errors.New("the answer names no group")
+		g := res.Groups[0]
+		state = groupState{len(g.Members), g.State == "Stable"}
+		err = kerr.ErrorForCode(g.ErrorCode)
+		if errors.Is(err, kerr.GroupIDNotFound) {
+			return nil
+		}
+		return err
 	})
 	return state, err
 }

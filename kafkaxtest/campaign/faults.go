@@ -98,8 +98,7 @@ var faults = []fault{
 		return func() { c.leave(r) }
 	}},
 	{"member crashes", false, func(r *rand.Rand, c *course) func() {
-		c.crash(r)
-		return func() { c.join(r) }
+		return c.lose(r, func(m *member) func() { return m.crash })
 	}},
 	{"dead letter topic down", false, func(r *rand.Rand, c *course) func() {
 		t := kafkaxtest.Target{Topic: c.dead, Requests: []kmsg.Key{kmsg.Produce}}

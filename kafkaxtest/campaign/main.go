@@ -34,13 +34,13 @@ func main() {
 		only     = flag.Uint64("only", 0, "run this seed alone, and print its history")
 		first    = flag.Bool("first", false, "end with the first seed that breaks something")
 		length   = flag.Duration("length", 0, "how long a schedule is: 10m of the virtual clock if it is 0, or 2m with -real")
-		real     = flag.Bool("real", false, "run against three real nodes, which needs Java and, the first time, Maven")
+		onReal   = flag.Bool("real", false, "run against three real nodes, which needs Java and, the first time, Maven")
 	)
 	testing.Init()
 	flag.Parse()
 	campaign := func(t *testing.T) {
 		where, perform := simulation, simulate
-		if *real {
+		if *onReal {
 			cluster, err := kafkatest.Run(nodeCount)
 			if err != nil {
 				t.Fatal(err)

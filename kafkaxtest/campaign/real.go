@@ -40,6 +40,9 @@ var nodeFaults = []fault{
 		cluster := c.nodes.cluster
 		return c.takeAway(r, history.Stall, "stopped in its tracks", cluster.Freeze, cluster.Thaw)
 	}},
+	{"member killed", false, func(r *rand.Rand, c *course) func() {
+		return c.lose(r, func(m *member) func() { return m.kill })
+	}},
 	{"member stopped in its tracks", false, func(r *rand.Rand, c *course) func() {
 		m := c.take(r, func(m *member) bool { return m.freeze != nil })
 		if m == nil {

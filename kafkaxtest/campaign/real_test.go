@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"testing"
 	"time"
@@ -14,13 +15,27 @@ func TestMain(m *testing.M) {
 	os.Exit(kafkatest.M{M: m}.Run())
 }
 
-// One short schedule on real nodes, with members in processes of their own that
-// are killed: enough to see that the mode works.
-func TestCampaign_Real(t *testing.T) {
-	t.Parallel()
+// One short schedule on real nodes, with all that is done to processes: enough
+// to see that it can be.
+func TestCampaign_Real(t *testing.T) { //nolint:paralleltest // the wall clock is its own
 	n := &nodes{cluster: kafkatest.Start(t, nodeCount)}
-	const seed, length = 1, 20 * time.Second
+	const seed = 24 // three members, each a process of its own; dead letters
+	s := onNodes.schedule(seed, 0)
+	for _, f := range nodeFaults {
+		s.steps = append(s.steps, step{after: time.Second, lasts: time.Second, fault: fault{name: f.name, do: func(r *rand.Rand, c *course) (over func()) {
+			c.sim.WaitFor(time.Minute, "an occasion, when the node before is back", func() bool {
+				over = f.do(r, c)
+				return over != nil
+			})
+			return over
+		}}})
+	}
 	sum := newSum(onNodes.clock)
-	t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { n.perform(t, onNodes.schedule(seed, length), sum, false) })
+	t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { n.perform(t, s, sum, false) })
+	for _, f := range nodeFaults {
+		if sum.faults[f.name] != 1 {
+			t.Errorf("%s: done %d times", f.name, sum.faults[f.name])
+		}
+	}
 	t.Log(sum)
 }

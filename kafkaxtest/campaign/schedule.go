@@ -75,12 +75,13 @@ type course struct {
 	work    sync.WaitGroup // leaves and strangers that are under way
 }
 
-// member is one of the group, in this process or in one of its own.
+// member is one of the group. What cannot be done to it is nil.
 type member struct {
 	name   string
 	leave  func()
-	crash  func()
-	freeze func() (thaw func()) // nil if it cannot be
+	crash  func() // of one in this process: its connections carry nothing more
+	kill   func() // of one in a process of its own
+	freeze func() (thaw func())
 }
 
 // target is a client, a node or everybody.
@@ -147,10 +148,14 @@ func (c *course) leave(r *rand.Rand) {
 	}
 }
 
-func (c *course) crash(r *rand.Rand) {
-	if m := c.take(r, anyone); m != nil {
-		c.work.Go(m.crash)
+// lose ends a member that can be ended so, and has another join later.
+func (c *course) lose(r *rand.Rand, how func(*member) func()) func() {
+	m := c.take(r, func(m *member) bool { return how(m) != nil })
+	if m == nil {
+		return nil
 	}
+	c.work.Go(how(m))
+	return func() { c.join(r) }
 }
 
 // moveLeader does not while a node is away: it could not be done.

@@ -165,7 +165,7 @@ func (n *Network) Shut() {
 	listeners := n.listeners
 	n.mu.Unlock()
 	for _, l := range listeners {
-		l.Close()
+		_ = l.Close() // no more is accepted, whatever it says
 	}
 	for _, l := range n.open() {
 		l.close()
