@@ -37,6 +37,7 @@ type sender struct {
 	mode   mode
 	name   string
 	topic  string
+	pace   time.Duration
 	client *kafkax.Producer
 	luck   *rand.Rand
 
@@ -49,10 +50,17 @@ type sending struct {
 	event  history.Send
 }
 
-func newSender(s *kafkaxtest.Sim, m mode, name, topic string, r *rand.Rand) *sender {
-	p := &sender{sim: s, mode: m, name: name, topic: topic, luck: newRand(r.Uint64(), r.Uint64()), sent: map[string]sending{}}
-	p.client = s.Producer(
-		kafkax.WithProducerTopic(topic), kafkax.WithProducerClientID(name), kafkax.WithProducerAsync(m.async),
+func newSender(c *course, name string, r *rand.Rand) *sender {
+	m := c.mode
+	p := &sender{
+		sim: c.sim, mode: m, name: name, topic: c.topic, pace: c.stage.pace,
+		luck: newRand(r.Uint64(), r.Uint64()), sent: map[string]sending{},
+	}
+	if m.handler.slow > 0 {
+		p.pace = max(p.pace, slowPace)
+	}
+	p.client = c.sim.Producer(
+		kafkax.WithProducerTopic(c.topic), kafkax.WithProducerClientID(name), kafkax.WithProducerAsync(m.async),
 		kafkax.WithProducerIdempotent(m.idempotent), kafkax.WithProducerShutdownTimeout(15*time.Second),
 		kafkax.WithProducerDeliveryTimeout(30*time.Second), kafkax.WithProducerWriteTimeout(5*time.Second),
 		kafkax.WithProducerCompletion(p.completed),
@@ -63,7 +71,10 @@ func newSender(s *kafkaxtest.Sim, m mode, name, topic string, r *rand.Rand) *sen
 // callers are as many goroutines that send.
 const callers = 3
 
-// run sends two messages a second on average, until ctx ends.
+// slowPace is what the slowest handlers keep up with.
+const slowPace = time.Second
+
+// run sends until ctx ends.
 func (p *sender) run(ctx context.Context) {
 	var all sync.WaitGroup
 	for i := range callers {
@@ -72,7 +83,7 @@ func (p *sender) run(ctx context.Context) {
 				select {
 				case <-ctx.Done():
 					return
-				case <-time.After(time.Duration(p.luck.Float64() * callers * float64(time.Second))):
+				case <-time.After(time.Duration(p.luck.Float64() * callers * float64(p.pace))):
 				}
 				// Now and then several at once.
 				for range 1 + int(p.luck.Float64()*1.1)*5 {

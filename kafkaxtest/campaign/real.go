@@ -20,6 +20,7 @@ const nodeCount = 3
 // onNodes is three real brokers, and the wall clock.
 var onNodes = stage{
 	clock: "wall clock", nodes: []int{nodeCount}, length: 2 * time.Minute, drain: 4 * time.Minute,
+	every: 8 * time.Second, pace: 100 * time.Millisecond,
 	faults: slices.Concat(faults, nodeFaults),
 }
 

@@ -36,11 +36,14 @@ type stage struct {
 	nodes  []int         // as many, one of these
 	length time.Duration // of a schedule, where nothing else is said
 	drain  time.Duration // how long what is left may take at the end
+	every  time.Duration // between two faults, on average
+	pace   time.Duration // between two messages, on average, where handlers are quick
 	faults []fault
 }
 
 var simulation = stage{
 	clock: "virtual time", nodes: []int{1, 3}, length: 10 * time.Minute, drain: 30 * time.Minute,
+	every: 20 * time.Second, pace: time.Second,
 	faults: slices.Concat(faults, memoryFaults),
 }
 
@@ -51,7 +54,7 @@ func (st stage) schedule(seed uint64, length time.Duration) schedule {
 		return f.name == "dead letter topic down" && !s.mode.deadLetters || s.mode.calm && !f.calm
 	})
 	for at := time.Duration(0); at < length; {
-		wait := time.Duration(r.ExpFloat64() * float64(20*time.Second))
+		wait := time.Duration(r.ExpFloat64() * float64(st.every))
 		s.steps = append(s.steps, step{wait, time.Duration(r.ExpFloat64() * float64(8*time.Second)), pick(r, allowed...)})
 		at += wait
 	}
@@ -224,7 +227,7 @@ func (c *course) run(s schedule, sum *sum, verbose bool) (line string) {
 // disturb sends messages while faults come and go. Whatever happens, it returns
 // when all of them have gone.
 func (c *course) disturb(s schedule, sum *sum, r *rand.Rand) {
-	p := newSender(c.sim, s.mode, "producer", c.topic, r)
+	p := newSender(c, "producer", r)
 	ctx, end := context.WithCancel(context.Background())
 	var sending, ending sync.WaitGroup
 	defer func() {
