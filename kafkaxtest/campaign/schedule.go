@@ -314,7 +314,7 @@ func (s *sum) String() string {
 	defer s.mu.Unlock()
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d schedules without a violation, %v of %s, %d rebalances, %d dead letters\n",
-		s.schedules, s.time.Round(time.Minute), s.clock, s.rebalances, s.letters)
+		s.schedules, s.time.Round(time.Second), s.clock, s.rebalances, s.letters)
 	fmt.Fprintf(&b, "sends %v; deliveries %v; explained duplicates %v\nfaults:\n", s.sends, s.deliveries, s.duplicates)
 	for _, name := range slices.Sorted(maps.Keys(s.faults)) {
 		fmt.Fprintf(&b, "%8d %s\n", s.faults[name], name)
