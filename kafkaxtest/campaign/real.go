@@ -1,9 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -91,6 +94,26 @@ func (n *nodes) perform(t *testing.T, s schedule, sum *sum, verbose bool) {
 	own := names{kafkatest.Name(t), kafkatest.Name(t), kafkatest.Name(t)}
 	sim := kafkaxtest.Start(t, kafkaxtest.Brokers(n.cluster.Brokers()...), kafkaxtest.Identify(identify),
 		kafkaxtest.Topic(own.topic, s.mode.partitions), kafkaxtest.Topic(own.dead, 1), kafkaxtest.SpareJoins())
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(keep(sim, s.seed))
+		}
+	})
 	c := &course{sim: sim, seed: s.seed, mode: s.mode, names: own, stage: onNodes, nodes: n}
 	fmt.Println(c.run(s, sum, verbose))
+}
+
+// keep writes what has happened to a file, and says where it is: the seed will
+// not bring about the same again.
+func keep(sim *kafkaxtest.Sim, seed uint64) string {
+	f, err := os.CreateTemp("", fmt.Sprintf("campaign-seed-%d-*.log", seed))
+	if err != nil {
+		return fmt.Sprintf("the history is lost: %v", err)
+	}
+	events := sim.Recorded().Tail(len(sim.Recorded().Events()))
+	_, err = fmt.Fprintf(f, "%s\n\n%s\n", strings.Join(sim.History(), "\n"), events)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Sprintf("the history is not whole in %s: %v", f.Name(), err)
+	}
+	return "the whole history is in " + f.Name()
 }

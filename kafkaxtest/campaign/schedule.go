@@ -196,6 +196,9 @@ func simulate(t *testing.T, s schedule, sum *sum, verbose bool) {
 // run goes through a schedule, lets all end, and judges. It returns what is
 // worth a line.
 func (c *course) run(s schedule, sum *sum, verbose bool) (line string) {
+	if verbose {
+		defer func() { fmt.Println(strings.Join(c.sim.History(), "\n")) }()
+	}
 	r := newRand(s.seed, 2) // faults end while others begin
 	c.sim.Log("seed %d: %s", s.seed, s.mode)
 	for range s.mode.members {
@@ -214,9 +217,6 @@ func (c *course) run(s schedule, sum *sum, verbose bool) (line string) {
 	c.sim.WaitFor(0, "all to be committed", all)
 	for m := c.take(r, anyone); m != nil; m = c.take(r, anyone) {
 		m.leave()
-	}
-	if verbose {
-		fmt.Println(strings.Join(c.sim.History(), "\n"))
 	}
 	report := c.sim.Check(s.mode.rules())
 	sum.add(report, c.sim.Elapsed())
