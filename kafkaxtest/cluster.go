@@ -22,7 +22,9 @@ func (s *Sim) CreateTopic(name string, partitions int, configs ...string) {
 	for i := 0; i+1 < len(configs); i += 2 {
 		values[configs[i]] = configs[i+1]
 	}
-	if err := s.cluster.CreateTopic(name, int32(partitions), values); err != nil {
+	ctx, cancel := s.bound()
+	defer cancel()
+	if err := s.backend.createTopic(ctx, name, partitions, values); err != nil {
 		s.fatalf("creating topic %s: %v", name, err)
 	}
 	s.mu.Lock()
@@ -37,7 +39,9 @@ func (s *Sim) CreateTopic(name string, partitions int, configs ...string) {
 // DeleteTopic deletes a topic and what is in it.
 func (s *Sim) DeleteTopic(name string) {
 	s.T.Helper()
-	if err := s.cluster.DeleteTopic(name); err != nil {
+	ctx, cancel := s.bound()
+	defer cancel()
+	if err := s.backend.deleteTopic(ctx, name); err != nil {
 		s.fatalf("deleting topic %s: %v", name, err)
 	}
 	s.mu.Lock()
@@ -49,7 +53,9 @@ func (s *Sim) DeleteTopic(name string) {
 // MoveLeader makes another broker the leader of a partition.
 func (s *Sim) MoveLeader(topic string, partition, node int) {
 	s.T.Helper()
-	if err := s.cluster.MoveTopicPartition(topic, int32(partition), int32(node)); err != nil {
+	ctx, cancel := s.bound()
+	defer cancel()
+	if err := s.backend.moveLeader(ctx, topic, partition, node); err != nil {
 		s.fatalf("moving %s[%d] to node %d: %v", topic, partition, node, err)
 	}
 	s.note("%s[%d] moved to node %d", topic, partition, node)
@@ -57,7 +63,8 @@ func (s *Sim) MoveLeader(topic string, partition, node int) {
 
 // MoveCoordinators makes other brokers the coordinators of groups.
 func (s *Sim) MoveCoordinators() {
-	s.cluster.RehashCoordinators()
+	s.T.Helper()
+	s.memory("MoveCoordinators").RehashCoordinators()
 	s.note("coordinators moved")
 }
 
@@ -87,7 +94,7 @@ func (s *Sim) Send(msgs ...kafkax.Message) {
 // partition of the topic.
 func (s *Sim) Fill(topic string, n int) {
 	s.T.Helper()
-	partitions := len(s.cluster.PartitionInfos(topic))
+	partitions := len(s.logs(topic))
 	if partitions == 0 {
 		s.fatalf("Fill: there is no topic %s", topic)
 	}
@@ -121,9 +128,9 @@ func (s *Sim) read(topic string, f func(*kgo.Record)) {
 		from = map[int32]kgo.Offset{}
 		ends = map[int32]int64{}
 	)
-	for _, p := range s.cluster.PartitionInfos(topic) {
-		if p.HighWatermark > p.LogStartOffset {
-			from[p.Partition], ends[p.Partition] = kgo.NewOffset().At(p.LogStartOffset), p.HighWatermark
+	for _, l := range s.logs(topic) {
+		if l.end > l.start {
+			from[int32(l.partition)], ends[int32(l.partition)] = kgo.NewOffset().At(l.start), l.end
 		}
 	}
 	if len(from) == 0 {
@@ -167,35 +174,39 @@ func message(r *kgo.Record) kafkax.Message {
 // Committed is what a group has committed of a topic, by partition; a partition
 // of which nothing is committed is left out.
 func (s *Sim) Committed(group, topic string) map[int]int64 {
-	offsets := map[int]int64{}
-	if info := s.cluster.GroupInfo(group); info != nil {
-		for partition, c := range info.Commits[topic] {
-			offsets[int(partition)] = c.Offset
-		}
+	s.T.Helper()
+	ctx, cancel := s.bound()
+	defer cancel()
+	offsets, err := s.backend.committed(ctx, group, topic)
+	if err != nil {
+		s.fatalf("what %s has committed: %v", group, err)
 	}
 	return offsets
 }
 
 // Lag is how many offsets of a topic a group has not committed.
 func (s *Sim) Lag(group, topic string) int64 {
+	s.T.Helper()
 	var lag int64
 	committed := s.Committed(group, topic)
-	for _, p := range s.cluster.PartitionInfos(topic) {
-		position, ok := committed[int(p.Partition)]
+	for _, l := range s.logs(topic) {
+		position, ok := committed[l.partition]
 		if !ok {
-			position = p.LogStartOffset
+			position = l.start
 		}
-		lag += p.HighWatermark - position
+		lag += l.end - position
 	}
 	return lag
 }
 
 // Members are how many members the cluster counts in a group.
 func (s *Sim) Members(group string) int {
-	if info := s.cluster.GroupInfo(group); info != nil {
-		return len(info.Members)
+	s.T.Helper()
+	state, err := s.group(group)
+	if err != nil {
+		s.fatalf("%v", err)
 	}
-	return 0
+	return state.members
 }
 
 // Rebalance makes a group rebalance twice: a stranger joins, who wants no topic,
@@ -214,7 +225,11 @@ func (s *Sim) Stranger(group string) error {
 	s.mu.Lock()
 	joined, ok := s.joins[group]
 	s.mu.Unlock()
-	if !ok || s.Members(group) == 0 {
+	state, err := s.group(group)
+	if err != nil {
+		return err
+	}
+	if !ok || state.members == 0 {
 		return errors.New("the group has no members")
 	}
 	ctx, cancel := s.bound()

@@ -16,10 +16,11 @@
 // # Making things
 //
 // [Run] is a test inside the simulation, [Start] the same cluster on loopback and
-// the wall clock. [Sim.Consumer] and [Sim.Producer] make clients, [Sim.Join] a
-// member of a group whose loop runs, [Sim.CreateTopic] a topic. Code that makes
-// its clients itself is given [Sim.ConsumerOptions] and [Sim.ProducerOptions].
-// [Sim.Send] and [Sim.Fill] write messages.
+// the wall clock, or, with [Brokers], a Kafka that runs already.
+// [Sim.Consumer] and [Sim.Producer] make clients, [Sim.Join] a member of a group
+// whose loop runs, [Sim.CreateTopic] a topic. Code that makes its clients itself
+// is given [Sim.ConsumerOptions] and [Sim.ProducerOptions]. [Sim.Send] and
+// [Sim.Fill] write messages.
 //
 // # Seeing things
 //

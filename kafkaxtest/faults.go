@@ -96,7 +96,7 @@ func (s *Sim) Fail(f Failure) *Fault {
 		names = append(names, key.Name())
 	}
 	text := "failing with " + code.Message + " " + strings.Join(names, " ")
-	handle, over := s.cluster.Fault(faults...), s.recordFault(history.Refused, "", text)
+	handle, over := s.memory("Fail").Fault(faults...), s.recordFault(history.Refused, "", text)
 	return &Fault{handle: handle, remove: s.once(func() {
 		handle.Remove()
 		over()
@@ -309,8 +309,8 @@ func (s *Sim) Cut(t Target) {
 }
 
 // Down takes a broker away: its connections are closed and new ones are refused
-// until it is up again; after a [Start], they are closed with their first
-// request. The test itself still reaches it. Its partitions keep it as their
+// until it is up again; after a [Start], they are closed when they are made, or
+// with their first request. The test itself still reaches it. Its partitions keep it as their
 // leader, as those of a topic with one replica do; see [Sim.MoveLeader].
 func (s *Sim) Down(node int) (up func()) {
 	over := s.recordFault(history.Down, "", fmt.Sprint("node ", node))

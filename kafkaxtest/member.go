@@ -135,7 +135,7 @@ func (s *Sim) Join(group, topic string, h kafkax.Handler, opts ...kafkax.Consume
 // consumer is closed; its context ends when it has been.
 func (s *Sim) JoinLoop(group, topic string, loop func(ctx context.Context, m *Member) error, opts ...kafkax.ConsumerOption) *Member {
 	s.T.Helper()
-	m := &Member{Name: fmt.Sprint("member-", s.count()), Group: group, sim: s}
+	m := &Member{Name: fmt.Sprintf("%s-%d", s.options.members, s.count()), Group: group, sim: s}
 	c, err := kafkax.NewConsumer(append(append(append(s.ConsumerOptions(),
 		kafkax.WithConsumerGroupID(group), kafkax.WithConsumerTopic(topic)), opts...),
 		kafkax.WithConsumerClientID(m.Name))...)

@@ -92,10 +92,8 @@ func (s *Sim) consumed() map[string]bool {
 func (s *Sim) addLogs(topic string) {
 	s.T.Helper()
 	logs := map[int]*history.Log{}
-	for _, p := range s.cluster.PartitionInfos(topic) {
-		logs[int(p.Partition)] = &history.Log{
-			TopicPartition: s.log(topic, int(p.Partition)), Start: p.LogStartOffset, End: p.HighWatermark,
-		}
+	for _, l := range s.logs(topic) {
+		logs[l.partition] = &history.Log{TopicPartition: s.log(topic, l.partition), Start: l.start, End: l.end}
 	}
 	s.read(topic, func(r *kgo.Record) {
 		m := message(r)

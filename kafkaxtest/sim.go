@@ -33,7 +33,8 @@ type Sim struct {
 	network  *network.Network
 	dial     func(ctx context.Context, network, address string) (net.Conn, error)
 	feedDial func(ctx context.Context, network, address string) (net.Conn, error) // no fault is for it
-	cluster  *kfake.Cluster
+	backend  backend
+	proxied  []string
 	feed     *kgo.Client // writes and asks on behalf of the test
 	began    time.Time
 
@@ -69,6 +70,7 @@ func Run(t *testing.T, f func(s *Sim), opts ...Option) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, true, opts)
 		defer s.close()
+		s.start()
 		f(s)
 	})
 }
@@ -80,6 +82,7 @@ func Start(t testing.TB, opts ...Option) *Sim {
 	t.Helper()
 	s := newSim(t, false, opts)
 	t.Cleanup(s.close)
+	s.start()
 	return s
 }
 
@@ -90,6 +93,10 @@ type options struct {
 	nodes  int
 	seed   uint64
 	topics map[string]int
+
+	brokers []string
+	through []string
+	members string // what the names of members begin with
 
 	identify func(kafkax.Message) string
 	spare    []kmsg.Key
@@ -120,7 +127,7 @@ func SpareJoins() Option {
 
 func newSim(t testing.TB, virtual bool, opts []Option) *Sim {
 	t.Helper()
-	o := options{nodes: 1, seed: 1, topics: map[string]int{}}
+	o := options{nodes: 1, seed: 1, topics: map[string]int{}, members: "member"}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -131,44 +138,67 @@ func newSim(t testing.TB, virtual bool, opts []Option) *Sim {
 		made: map[string]int{}, deleted: map[string]bool{},
 	}
 	s.network.Observe = s.observe
-	s.network.Spare, s.network.Exempt = o.spare, feedID
-	listen := net.Listen
+	s.network.Spare = o.spare
 	s.dial = new(net.Dialer).DialContext
 	s.feedDial = s.dial
-	if virtual {
+	return s
+}
+
+// start may fail the test: close ends what there is then.
+func (s *Sim) start() {
+	s.T.Helper()
+	if len(s.options.brokers) > 0 {
+		s.attach()
+	} else {
+		s.boot()
+	}
+}
+
+// boot makes the cluster in memory.
+func (s *Sim) boot() {
+	s.T.Helper()
+	listen := net.Listen
+	s.network.Exempt = feedID
+	if s.virtual {
 		var n kfake.VirtualNetwork
 		listen, s.dial, s.feedDial = n.Listen, s.network.Dial(n.DialContext, firstPort), n.DialContext
-		s.network.Latency = latency(o.seed)
+		s.network.Latency = latency(s.options.seed)
 	}
 	settings := []kfake.Opt{
-		kfake.NumBrokers(o.nodes),
+		kfake.NumBrokers(s.options.nodes),
 		kfake.ListenFn(s.network.Listen(listen)),
 		kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}),
 	}
-	if virtual {
-		ports := make([]int, o.nodes)
+	if s.virtual {
+		ports := make([]int, s.options.nodes)
 		for i := range ports {
 			ports[i] = firstPort + i
 		}
 		settings = append(settings, kfake.Ports(ports...))
 	}
-	for topic, partitions := range o.topics {
+	for topic, partitions := range s.options.topics {
 		settings = append(settings, kfake.SeedTopics(int32(partitions), topic))
 	}
-	var err error
-	if s.cluster, err = kfake.NewCluster(settings...); err != nil {
-		t.Fatalf("kafkaxtest: the cluster does not start: %v", err)
+	cluster, err := kfake.NewCluster(settings...)
+	if err != nil {
+		s.T.Fatalf("kafkaxtest: the cluster does not start: %v", err)
 	}
+	s.backend = memory{cluster}
+	s.connect(cluster.ListenAddrs())
+}
+
+// connect makes the test's own client.
+func (s *Sim) connect(brokers []string) {
+	s.T.Helper()
+	var err error
 	s.feed, err = kgo.NewClient(
-		kgo.SeedBrokers(s.Brokers()...), kgo.Dialer(s.feedDial), kgo.ClientID(feedID),
+		kgo.SeedBrokers(brokers...), kgo.Dialer(s.feedDial), kgo.ClientID(feedID),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.WithDecompressor(decompressor{}),
 		kgo.RecordPartitioner(kgo.BasicConsistentPartitioner(partitioner)),
 	)
 	if err != nil {
-		s.cluster.Close()
-		t.Fatalf("kafkaxtest: the test's own client: %v", err)
+		s.T.Fatalf("kafkaxtest: the test's own client: %v", err)
 	}
-	return s
 }
 
 // firstPort is the first broker's in a simulation.
@@ -219,14 +249,18 @@ func (s *Sim) close() {
 	for _, f := range slices.Backward(closers) {
 		f()
 	}
-	s.feed.Close()
-	s.cluster.Close()
+	if s.feed != nil {
+		s.feed.Close()
+	}
+	if s.backend != nil {
+		s.backend.close()
+	}
 	s.network.Shut()
 }
 
 // Brokers are the addresses of the cluster, in the order of its nodes. In a
 // [Run] only [Sim.Dial] reaches them.
-func (s *Sim) Brokers() []string { return s.cluster.ListenAddrs() }
+func (s *Sim) Brokers() []string { return s.backend.brokers() }
 
 // Dial is for [kafkax.WithConsumerDial] and [kafkax.WithProducerDial], or for
 // any other client that takes one.

@@ -33,8 +33,11 @@ func (s *Sim) WaitFor(limit time.Duration, what string, ok func() bool) {
 }
 
 func (s *Sim) poll() time.Duration {
-	if s.virtual {
+	switch {
+	case s.virtual:
 		return time.Second
+	case len(s.options.brokers) > 0:
+		return 200 * time.Millisecond // each look is requests
 	}
 	return 20 * time.Millisecond
 }
@@ -86,8 +89,8 @@ func (s *Sim) WaitCommitted(group, topic string) {
 func (s *Sim) WaitMembers(group string, n int) {
 	s.T.Helper()
 	s.Wait(fmt.Sprintf("%d members in %s", n, group), func() bool {
-		info := s.cluster.GroupInfo(group)
-		return info != nil && len(info.Members) == n && (n == 0 || info.State == "Stable")
+		state, err := s.group(group)
+		return err == nil && state.members == n && (n == 0 || state.stable)
 	})
 }
 

@@ -37,6 +37,9 @@ type Cluster struct {
 	nodes    []*node
 	extra    properties
 	stop     func() error
+
+	mu       sync.Mutex
+	launched []*Process
 }
 
 // Option changes a cluster before it starts.
@@ -139,6 +142,10 @@ func (c *Cluster) startNodes(nodes []*node) error {
 			return err
 		}
 	}
+	return c.waitAllJoined(nodes)
+}
+
+func (c *Cluster) waitAllJoined(nodes []*node) error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	for _, n := range nodes {
@@ -179,6 +186,12 @@ func (c *Cluster) Stop() error { return c.stop() }
 
 func (c *Cluster) teardown() error {
 	var errs []error
+	c.mu.Lock()
+	launched := c.launched
+	c.mu.Unlock()
+	for _, p := range launched {
+		errs = append(errs, p.Kill())
+	}
 	for _, n := range c.nodes {
 		errs = append(errs, n.kill())
 	}
@@ -242,6 +255,19 @@ func (c *Cluster) Restart(t testing.TB, nodes ...int) {
 	named, err := c.named(nodes)
 	if err == nil {
 		err = c.startNodes(named)
+	}
+	if err != nil {
+		t.Errorf("kafkatest: %v", err)
+	}
+}
+
+// WaitInSync waits until running nodes know all others that run, and are in sync
+// wherever they have a replica.
+func (c *Cluster) WaitInSync(t testing.TB, nodes ...int) {
+	t.Helper()
+	named, err := c.named(nodes)
+	if err == nil {
+		err = c.waitAllJoined(named)
 	}
 	if err != nil {
 		t.Errorf("kafkatest: %v", err)

@@ -11,7 +11,8 @@ import (
 	"github.com/bi-common/kafkax/kafkaxtest"
 )
 
-// fault is one kind of trouble: do begins it, and what it returns ends it.
+// fault is one kind of trouble: do begins it, and what it returns ends it. It
+// returns nil if there was no occasion for it.
 type fault struct {
 	name string
 	calm bool // nothing breaks: see mode
@@ -51,18 +52,9 @@ var codes = map[kmsg.Key][]kafka.Error{
 	kmsg.LeaveGroup:      {kafka.NotCoordinatorForGroup, kafka.GroupCoordinatorNotAvailable},
 }
 
-// faults are all that the campaign does. What is left out, and why, is in
-// leftOut.
+// faults are what the campaign does wherever it runs; see memoryFaults and
+// nodeFaults too. What is left out, and why, is in leftOut.
 var faults = []fault{
-	{"error codes", false, func(r *rand.Rand, c *course) func() {
-		kinds := append(append([]kmsg.Key{}, ourKinds...), groupKinds[:4]...)
-		kind := kinds[r.IntN(len(kinds))]
-		f := kafkaxtest.Failure{Requests: []kmsg.Key{kind}, Error: pick(r, codes[kind]...), Count: 1 + r.IntN(5)}
-		if r.IntN(3) == 0 {
-			f.Count, f.Share = -1, 0.3
-		}
-		return c.sim.Fail(f).Remove
-	}},
 	{"connections cut", false, func(r *rand.Rand, c *course) func() {
 		c.sim.Cut(c.target(r))
 		return nothing
@@ -95,18 +87,9 @@ var faults = []fault{
 		return c.sim.Lose(t)
 	}},
 	{"node down", false, func(r *rand.Rand, c *course) func() { return c.sim.Down(r.IntN(c.mode.nodes)) }},
-	{"leader moves", true, func(r *rand.Rand, c *course) func() {
-		c.sim.MoveLeader(topic, r.IntN(c.mode.partitions), r.IntN(c.mode.nodes))
-		return nothing
-	}},
-	{"coordinators move", false, func(_ *rand.Rand, c *course) func() {
-		c.sim.MoveCoordinators()
-		return nothing
-	}},
+	{"leader moves", true, func(r *rand.Rand, c *course) func() { return c.moveLeader(r) }},
 	{"rebalance", true, func(_ *rand.Rand, c *course) func() {
-		if c.sim.Members(group) > 0 {
-			c.stranger()
-		}
+		c.stranger()
 		return nothing
 	}},
 	{"member leaves", true, func(r *rand.Rand, c *course) func() {
@@ -118,18 +101,36 @@ var faults = []fault{
 		return func() { c.leave(r) }
 	}},
 	{"member crashes", false, func(r *rand.Rand, c *course) func() {
-		c.crash(r)
-		return func() { c.join(r) }
+		return c.lose(r, func(m *member) func() { return m.crash })
 	}},
 	{"dead letter topic down", false, func(r *rand.Rand, c *course) func() {
-		t := kafkaxtest.Target{Topic: dead, Requests: []kmsg.Key{kmsg.Produce}}
-		switch r.IntN(3) {
-		case 0:
+		t := kafkaxtest.Target{Topic: c.dead, Requests: []kmsg.Key{kmsg.Produce}}
+		if r.IntN(2) == 0 {
 			return c.sim.Hold(t)
-		case 1:
-			return c.sim.CutAt(t, -1, 0)
 		}
-		return c.sim.Fail(kafkaxtest.Failure{Requests: t.Requests, Topic: dead, Error: kafka.NotEnoughReplicas, Count: -1}).Remove
+		return c.sim.CutAt(t, -1, 0)
+	}},
+}
+
+// memoryFaults are what only the cluster in memory can be made to do.
+var memoryFaults = []fault{
+	{"error codes", false, func(r *rand.Rand, c *course) func() {
+		kinds := append(append([]kmsg.Key{}, ourKinds...), groupKinds[:4]...)
+		kind := kinds[r.IntN(len(kinds))]
+		f := kafkaxtest.Failure{Requests: []kmsg.Key{kind}, Error: pick(r, codes[kind]...), Count: 1 + r.IntN(5)}
+		if r.IntN(3) == 0 {
+			f.Count, f.Share = -1, 0.3
+		}
+		return c.sim.Fail(f).Remove
+	}},
+	{"coordinators move", false, func(_ *rand.Rand, c *course) func() {
+		c.sim.MoveCoordinators()
+		return nothing
+	}},
+	{"dead letter topic down", false, func(_ *rand.Rand, c *course) func() {
+		return c.sim.Fail(kafkaxtest.Failure{
+			Requests: []kmsg.Key{kmsg.Produce}, Topic: c.dead, Error: kafka.NotEnoughReplicas, Count: -1,
+		}).Remove
 	}},
 }
 

@@ -5,8 +5,15 @@
 //	go run ./kafkaxtest/campaign -duration 2h -seed 1
 //	go run ./kafkaxtest/campaign -only 4711
 //
-// It prints a line for each seed, and at the end what was run: schedules, virtual
-// time, faults by kind, messages, rebalances, duplicates and what explains them.
+// With -real it runs the same against three nodes of Apache Kafka, on the wall
+// clock: nodes are killed and stopped in their tracks too, and most members are
+// processes of their own that this happens to. Then a seed says what is done, and
+// not what comes of it.
+//
+//	go run ./kafkaxtest/campaign -real -duration 1h -seed 1
+//
+// It prints a line for each seed, and at the end what was run: schedules, time,
+// faults by kind, messages, rebalances, duplicates and what explains them.
 // It ends with 1 if a promise was broken.
 //
 // With -plain, kafka-go is used as its README does in place of kafkax, in the same
@@ -18,32 +25,63 @@ import (
 	"flag"
 	"fmt"
 	"math"
+	"os"
 	"testing"
 	"time"
+
+	"github.com/bi-common/kafkax/internal/kafkatest"
 )
 
 func main() {
+	takePart()
 	var (
 		duration = flag.Duration("duration", time.Minute, "how long to go on, of the wall clock")
 		seed     = flag.Uint64("seed", 1, "the first seed; the next ones follow")
 		seeds    = flag.Uint64("seeds", math.MaxUint64, "how many seeds at most")
 		only     = flag.Uint64("only", 0, "run this seed alone, and print its history")
 		first    = flag.Bool("first", false, "end with the first seed that breaks something")
-		plain    = flag.Bool("plain", false, "run plain kafka-go in place of kafkax")
+		plain    = flag.Bool("plain", false, "run plain kafka-go in place of kafkax, in the simulation")
 		apart    = flag.Bool("apart", false, "print what the seed of -only came to for the process that asked for it")
-		length   = flag.Duration("length", 10*time.Minute, "how long a schedule is, of the virtual clock")
+		length   = flag.Duration("length", 0, "how long a schedule is: 10m of the virtual clock if it is 0, or 2m with -real")
+		onReal   = flag.Bool("real", false, "run against three real nodes, which needs Java and, the first time, Maven")
 	)
 	testing.Init()
 	flag.Parse()
-	sum := newSum()
+	if *plain && *onReal {
+		fmt.Fprintln(os.Stderr, "-plain runs in the simulation alone: leave out -real")
+		os.Exit(2)
+	}
 	campaign := func(t *testing.T) {
+		where, perform := simulation, simulate
+		if *onReal {
+			cluster, err := kafkatest.Run(nodeCount)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := cluster.Stop(); err != nil {
+					t.Error(err)
+				}
+			}()
+			where, perform = onNodes, (&nodes{cluster: cluster}).perform
+		}
+		if *length == 0 {
+			*length = where.length
+		}
+		schedule := func(seed uint64) schedule {
+			if *plain {
+				return where.schedule(seed, *length).inPlace()
+			}
+			return where.schedule(seed, *length)
+		}
+		sum := newSum(where.clock)
 		if *apart {
-			t.Run(fmt.Sprint("seed ", *only), func(t *testing.T) { runForAnother(t, newSchedule(*only, *length, *plain), sum) })
+			t.Run(fmt.Sprint("seed ", *only), func(t *testing.T) { runForAnother(t, schedule(*only), sum) })
 			return
 		}
 		defer func() { fmt.Print(sum) }()
 		if *only != 0 {
-			t.Run(fmt.Sprint("seed ", *only), func(t *testing.T) { run(t, newSchedule(*only, *length, *plain), sum, true) })
+			t.Run(fmt.Sprint("seed ", *only), func(t *testing.T) { perform(t, schedule(*only), sum, true) })
 			return
 		}
 		for begin := time.Now(); *seeds > 0 && time.Since(begin) < *duration; *seed, *seeds = *seed+1, *seeds-1 {
@@ -56,7 +94,7 @@ func main() {
 				fmt.Print(line)
 				continue
 			}
-			ok := t.Run(fmt.Sprint("seed ", *seed), func(t *testing.T) { run(t, newSchedule(*seed, *length, *plain), sum, false) })
+			ok := t.Run(fmt.Sprint("seed ", *seed), func(t *testing.T) { perform(t, schedule(*seed), sum, false) })
 			if !ok && *first {
 				return
 			}

@@ -41,7 +41,7 @@ type handling struct {
 	panics bool          // in place of errors
 }
 
-func newMode(r *rand.Rand) mode {
+func newMode(r *rand.Rand, nodes ...int) mode {
 	m := mode{
 		loop:        pick(r, "consume", "manual", "batch", "fetch", "read"),
 		ordering:    pick(r, kafkax.OrderPartition, kafkax.OrderKey, kafkax.Unordered),
@@ -49,7 +49,7 @@ func newMode(r *rand.Rand) mode {
 		deadLetters: r.IntN(2) == 0,
 		partitions:  pick(r, 1, 3, 6),
 		members:     1 + r.IntN(3),
-		nodes:       pick(r, 1, 3),
+		nodes:       pick(r, nodes...),
 		async:       r.IntN(3) == 0,
 		idempotent:  r.IntN(5) > 0,
 		calm:        r.IntN(3) == 0,
@@ -87,11 +87,10 @@ func (m mode) String() string {
 
 func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
 
-const (
-	topic = "orders"
-	dead  = "orders.dead"
-	group = "billing"
+// names are those of a schedule, which may not be alone in a cluster.
+type names struct{ topic, dead, group string }
 
+const (
 	session   = 10 * time.Second
 	rebalance = 20 * time.Second
 	shutdown  = 15 * time.Second
@@ -128,7 +127,7 @@ func (m mode) rules() history.Rules {
 	return r
 }
 
-func (m mode) consumerOptions() []kafkax.ConsumerOption {
+func (m mode) consumerOptions(dead string) []kafkax.ConsumerOption {
 	opts := []kafkax.ConsumerOption{
 		kafkax.WithConsumerSessionTimeout(session), kafkax.WithConsumerRebalanceTimeout(rebalance),
 		kafkax.WithConsumerShutdownTimeout(shutdown),

@@ -58,7 +58,7 @@ func runForAnother(t *testing.T, s schedule, sum *sum) {
 		}
 		fmt.Printf("%s%s\n", resultMark, result)
 	}
-	run(t, s, sum, false)
+	simulate(t, s, sum, false)
 }
 
 // cutResult takes the result out of what a process printed.

@@ -19,6 +19,8 @@ import (
 // reader is a member of the group as kafka-go's README writes one: a
 // kafka.Reader, and a loop around it that handles one message after the other.
 type reader struct {
+	names
+
 	sim     *kafkaxtest.Sim
 	name    string
 	mode    mode
@@ -32,55 +34,58 @@ type reader struct {
 // own; the one that the check judges by is kafkax's.
 const plainStop = 5 * time.Minute
 
-func (c *course) joinPlain(r *rand.Rand) member {
-	c.mu.Lock()
-	c.names++
-	p := &reader{sim: c.sim, name: fmt.Sprint("member-", c.names), mode: c.mode, ended: make(chan struct{})}
-	c.mu.Unlock()
-	p.handle = recovered(c.sim.Record(p.name, group, c.mode.handler.handle(r)))
+func (c *course) joinPlain(r *rand.Rand) *member {
+	p := &reader{
+		names: c.names, sim: c.sim, name: fmt.Sprint("member-", c.plains.Add(1)), mode: c.mode, ended: make(chan struct{}),
+	}
+	p.handle = recovered(c.sim.Record(p.name, c.group, c.mode.handler.handle(r)))
 	p.client = kafka.NewReader(kafka.ReaderConfig{
-		Brokers: c.sim.Brokers(), GroupID: group, Topic: topic,
+		Brokers: c.sim.Brokers(), GroupID: c.group, Topic: c.topic,
 		Dialer:         &kafka.Dialer{ClientID: p.name, Timeout: 10 * time.Second, DualStack: true, DialFunc: dialInTurn(c.sim)},
 		SessionTimeout: session, RebalanceTimeout: rebalance,
 		ErrorLogger: kafka.LoggerFunc(func(format string, args ...any) { c.sim.Log(p.name+": "+format, args...) }),
 	})
 	if c.mode.deadLetters {
-		p.letters = plainWriter(c.sim, p.name, dead)
+		p.letters = plainWriter(c.sim, p.name, c.dead)
 	}
-	c.sim.Recorded().Add(history.Start{Member: p.name, Group: group, Topics: []string{topic}, Time: time.Now()})
+	c.sim.Recorded().Add(history.Start{Member: p.name, Group: c.group, Topics: []string{c.topic}, Time: time.Now()})
 	alive, die := context.WithCancel(context.Background())
 	on, quit := context.WithCancel(alive)
 	go func() {
 		defer close(p.ended)
 		p.run(alive, on)
 	}()
-	return member{
+	return &member{
 		name: p.name,
-		leave: func() error {
+		leave: func() {
 			defer die()
-			stop := history.Stop{Member: p.name, Group: group, Began: time.Now(), Bound: shutdown}
+			stop := history.Stop{Member: p.name, Group: c.group, Began: time.Now(), Bound: shutdown}
 			n := c.sim.Recorded().Add(stop)
 			quit()
-			if !within(plainStop, p.close) {
-				return errStuck
+			if c.ends(p) {
+				stop.Returned = time.Now()
+				c.sim.Recorded().Set(n, stop)
 			}
-			stop.Returned = time.Now()
-			c.sim.Recorded().Set(n, stop)
-			return nil
 		},
-		crash: func() error {
+		crash: func() {
 			c.sim.Kill(p.name)
 			die()
-			if !within(plainStop, p.close) {
-				return errStuck
-			}
-			return nil
+			c.ends(p)
 		},
 	}
 }
 
 // errStuck is of a client that did not end in plainStop.
-var errStuck = fmt.Errorf("it has not returned in %v", plainStop)
+var errStuck = fmt.Errorf("a stop has not returned in %v", plainStop)
+
+// ends counts a member that does not.
+func (c *course) ends(p *reader) bool {
+	ok := within(plainStop, p.close)
+	if !ok {
+		c.sum.trouble(errStuck.Error())
+	}
+	return ok
+}
 
 // within says whether f has returned in time. If not, it is left behind.
 func within(bound time.Duration, f func()) bool {
@@ -202,13 +207,13 @@ func (p *reader) settle(alive, on context.Context, m kafka.Message) error {
 	}
 	if p.letters == nil {
 		p.sim.Recorded().Add(history.Skip{
-			Member: p.name, Group: group, Time: time.Now(),
+			Member: p.name, Group: p.group, Time: time.Now(),
 			Span: history.Span{TopicPartition: history.TopicPartition{Topic: m.Topic, Partition: m.Partition}, First: m.Offset, Last: m.Offset},
 		})
 		return nil
 	}
 	for {
-		err := p.letters.WriteMessages(on, letter(m))
+		err := p.letters.WriteMessages(on, p.letter(m))
 		if err == nil || on.Err() != nil {
 			return err
 		}
@@ -240,9 +245,9 @@ func wait(ctx context.Context, d time.Duration) error {
 
 // letter says where it came from, in the headers that the simulation knows dead
 // letters by.
-func letter(m kafka.Message) kafka.Message {
+func (p *reader) letter(m kafka.Message) kafka.Message {
 	return kafka.Message{Key: m.Key, Value: m.Value, Headers: []kafka.Header{
-		{Key: kafkax.HeaderConsumerGroup, Value: []byte(group)},
+		{Key: kafkax.HeaderConsumerGroup, Value: []byte(p.group)},
 		{Key: kafkax.HeaderOriginalTopic, Value: []byte(m.Topic)},
 		{Key: kafkax.HeaderOriginalPartition, Value: []byte(strconv.Itoa(m.Partition))},
 		{Key: kafkax.HeaderOriginalOffset, Value: []byte(strconv.FormatInt(m.Offset, 10))},

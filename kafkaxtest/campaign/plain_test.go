@@ -11,16 +11,6 @@ import (
 	"github.com/bi-common/kafkax/kafkaxtest/history"
 )
 
-// A schedule of plain kafka-go runs in a process of its own: here, in another of
-// this test program.
-func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "-plain" {
-		main()
-		return
-	}
-	os.Exit(m.Run())
-}
-
 // Every loop of plain kafka-go runs, and is recorded and judged. What it breaks
 // is not this test's business.
 func TestPlainScheduleIsJudged(t *testing.T) {
@@ -28,13 +18,13 @@ func TestPlainScheduleIsJudged(t *testing.T) {
 	for loop, seed := range firstSeeds() {
 		t.Run(loop, func(t *testing.T) {
 			t.Parallel()
-			sum := newSum()
+			sum := newSum(simulation.clock)
 			line, err := runApart(t.Context(), seed, 2*time.Minute, sum)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if sum.Schedules[loop] != 1 || sum.Sends[history.Acknowledged] == 0 || sum.Deliveries[history.Handled] == 0 ||
-				sum.Rebalances == 0 || sum.Virtual < 2*time.Minute {
+				sum.Rebalances == 0 || sum.Time < 2*time.Minute {
 				t.Errorf("seed %d: %s\n%v", seed, line, sum)
 			}
 		})
@@ -45,21 +35,12 @@ func TestPlainScheduleIsJudged(t *testing.T) {
 func firstSeeds() map[string]uint64 {
 	seeds := map[string]uint64{}
 	for seed := uint64(1); len(seeds) < 5; seed++ {
-		loop := newSchedule(seed, time.Minute, true).mode.loop
+		loop := simulation.schedule(seed, time.Minute).mode.loop
 		if seeds[loop] == 0 {
 			seeds[loop] = seed
 		}
 	}
 	return seeds
-}
-
-// The same seed is the same faults for kafkax and for kafka-go.
-func TestPlainScheduleIsThatOfKafkax(t *testing.T) {
-	t.Parallel()
-	ours, plain := newSchedule(7, time.Hour, false), newSchedule(7, time.Hour, true)
-	if ours.mode != plain.mode || len(ours.steps) != len(plain.steps) {
-		t.Errorf("%v and %v", ours.mode, plain.mode)
-	}
 }
 
 func TestEnding(t *testing.T) {

@@ -32,7 +32,7 @@ type writer struct{ *kafka.Writer }
 
 // plainClient is what a sender uses in place of a kafkax producer.
 func (p *sender) plainClient() client {
-	w := plainWriter(p.sim, p.name, topic)
+	w := plainWriter(p.sim, p.name, p.topic)
 	if w.Async = p.mode.async; w.Async {
 		w.Completion = func(msgs []kafka.Message, err error) { p.completed(msgs, unknown(err)) }
 	}

@@ -37,6 +37,8 @@ type sender struct {
 	mode   mode
 	name   string
 	client client
+	topic  string
+	pace   time.Duration
 	luck   *rand.Rand
 
 	mu   sync.Mutex
@@ -54,14 +56,21 @@ type sending struct {
 	event  history.Send
 }
 
-func newSender(s *kafkaxtest.Sim, m mode, name string, r *rand.Rand, plain bool) *sender {
-	p := &sender{sim: s, mode: m, name: name, luck: newRand(r.Uint64(), r.Uint64()), sent: map[string]sending{}}
-	if plain {
+func newSender(c *course, name string, r *rand.Rand) *sender {
+	m := c.mode
+	p := &sender{
+		sim: c.sim, mode: m, name: name, topic: c.topic, pace: c.stage.pace,
+		luck: newRand(r.Uint64(), r.Uint64()), sent: map[string]sending{},
+	}
+	if m.handler.slow > 0 {
+		p.pace = max(p.pace, slowPace)
+	}
+	if c.plain {
 		p.client = p.plainClient()
 		return p
 	}
-	p.client = s.Producer(
-		kafkax.WithProducerTopic(topic), kafkax.WithProducerClientID(name), kafkax.WithProducerAsync(m.async),
+	p.client = c.sim.Producer(
+		kafkax.WithProducerTopic(c.topic), kafkax.WithProducerClientID(name), kafkax.WithProducerAsync(m.async),
 		kafkax.WithProducerIdempotent(m.idempotent), kafkax.WithProducerShutdownTimeout(shutdown),
 		kafkax.WithProducerDeliveryTimeout(30*time.Second), kafkax.WithProducerWriteTimeout(5*time.Second),
 		kafkax.WithProducerCompletion(p.completed),
@@ -72,7 +81,10 @@ func newSender(s *kafkaxtest.Sim, m mode, name string, r *rand.Rand, plain bool)
 // callers are as many goroutines that send.
 const callers = 3
 
-// run sends two messages a second on average, until ctx ends.
+// slowPace is what the slowest handlers keep up with.
+const slowPace = time.Second
+
+// run sends until ctx ends.
 func (p *sender) run(ctx context.Context) {
 	var all sync.WaitGroup
 	for i := range callers {
@@ -81,7 +93,7 @@ func (p *sender) run(ctx context.Context) {
 				select {
 				case <-ctx.Done():
 					return
-				case <-time.After(time.Duration(p.luck.Float64() * callers * float64(time.Second))):
+				case <-time.After(time.Duration(p.luck.Float64() * callers * float64(p.pace))):
 				}
 				// Now and then several at once.
 				for range 1 + int(p.luck.Float64()*1.1)*5 {
@@ -102,7 +114,7 @@ func (p *sender) send(ctx context.Context, caller string, n int) {
 	}
 	key := fmt.Sprint("key-", int(p.luck.Float64()*20))
 	event := history.Send{
-		Producer: p.name, Caller: caller, Topic: topic, ID: id, Key: key, Idempotent: p.mode.idempotent, Began: time.Now(),
+		Producer: p.name, Caller: caller, Topic: p.topic, ID: id, Key: key, Idempotent: p.mode.idempotent, Began: time.Now(),
 	}
 	p.mu.Lock()
 	number := p.sim.Recorded().Add(event)

@@ -13,7 +13,8 @@ import (
 
 // sum is what all schedules came to.
 type sum struct {
-	mu sync.Mutex
+	mu    sync.Mutex
+	clock string // which time it is
 	counts
 }
 
@@ -21,7 +22,7 @@ type sum struct {
 type counts struct {
 	Schedules  map[string]int // by the loop of the mode
 	Broken     int            // with a violation
-	Virtual    time.Duration
+	Time       time.Duration
 	Faults     map[string]int
 	Sends      map[history.SendOutcome]int
 	Deliveries map[history.Outcome]int
@@ -35,8 +36,8 @@ type counts struct {
 	Troubles   map[string]int                  // what ended otherwise than it should
 }
 
-func newSum() *sum {
-	return &sum{counts: counts{
+func newSum(clock string) *sum {
+	return &sum{clock: clock, counts: counts{
 		Schedules: map[string]int{}, Faults: map[string]int{}, Sends: map[history.SendOutcome]int{}, Deliveries: map[history.Outcome]int{},
 		Duplicates: map[history.Cause]int{}, Left: map[string]int{},
 		Violations: map[history.Kind]int{}, Violated: map[history.Kind]map[string]int{}, Troubles: map[string]int{},
@@ -63,14 +64,14 @@ func (s *sum) trouble(what string) {
 	s.Troubles[what]++
 }
 
-func (s *sum) add(loop string, r *history.Report, virtual time.Duration) {
+func (s *sum) add(loop string, r *history.Report, took time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.Schedules[loop]++
 	if len(r.Found) > 0 {
 		s.Broken++
 	}
-	s.Virtual += virtual
+	s.Time += took
 	s.Rebalances += r.Rebalances
 	s.Letters += r.Letters
 	merge(s.Sends, r.Sends)
@@ -94,7 +95,7 @@ func (s *sum) join(o counts) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.Broken += o.Broken
-	s.Virtual += o.Virtual
+	s.Time += o.Time
 	s.Rebalances += o.Rebalances
 	s.Letters += o.Letters
 	merge(s.Schedules, o.Schedules)
@@ -127,8 +128,8 @@ func (s *sum) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d schedules %v, %d of them without a violation, %v of virtual time, %d rebalances, %d dead letters\n",
-		total(s.Schedules), s.Schedules, total(s.Schedules)-s.Broken, s.Virtual.Round(time.Minute), s.Rebalances, s.Letters)
+	fmt.Fprintf(&b, "%d schedules %v, %d of them without a violation, %v of %s, %d rebalances, %d dead letters\n",
+		total(s.Schedules), s.Schedules, total(s.Schedules)-s.Broken, s.Time.Round(time.Second), s.clock, s.Rebalances, s.Letters)
 	fmt.Fprintf(&b, "%d sends %v; %d deliveries %v; explained duplicates %v\n",
 		total(s.Sends), s.Sends, total(s.Deliveries), s.Deliveries, s.Duplicates)
 	fmt.Fprintln(&b, "violations, and in how many schedules:")

@@ -12,6 +12,12 @@ import (
 // History is the events of a test, and the broker's logs at its end. The zero
 // value is empty and ready. All methods may be called at the same time.
 type History struct {
+	// Watch sees each event, with its number, as it is added and as it is set,
+	// in that order: of a process of a test, say, that tells another what it
+	// saw. It must be there before the first event, and must not call the
+	// history.
+	Watch func(n int, e Event)
+
 	mu     sync.Mutex
 	events []entry
 	logs   []Log
@@ -35,7 +41,9 @@ func (h *History) Add(e Event) int {
 	defer h.mu.Unlock()
 	h.clock++
 	h.events = append(h.events, entry{e, h.clock, h.clock})
-	return len(h.events) - 1
+	n := len(h.events) - 1
+	h.watched(n, e)
+	return n
 }
 
 // Set puts an event in the place of the one with the number n: the same one,
@@ -45,6 +53,14 @@ func (h *History) Set(n int, e Event) {
 	defer h.mu.Unlock()
 	h.clock++
 	h.events[n] = entry{e, h.events[n].entered, h.clock}
+	h.watched(n, e)
+}
+
+// watched needs the lock, so that what is told is in order.
+func (h *History) watched(n int, e Event) {
+	if h.Watch != nil {
+		h.Watch(n, e)
+	}
 }
 
 // AddLog records what the broker has of a partition.

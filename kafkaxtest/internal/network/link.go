@@ -111,7 +111,7 @@ func (l *link) pass(f *Frame, data []byte, to net.Conn) bool {
 		if fate.Held != nil {
 			select {
 			case <-fate.Held:
-			case <-l.network.over:
+			case <-l.network.life.Done():
 				return false
 			}
 		}

@@ -76,21 +76,24 @@ type Network struct {
 	// first Listen.
 	Spare []kmsg.Key
 
-	mu     sync.Mutex
-	rules  []*Rule
-	links  map[*link]struct{}
-	count  map[peer]int
-	nodes  int32
-	down   map[int32]bool
-	closed bool
-	over   chan struct{} // closed by Shut
-	pumps  sync.WaitGroup
+	mu        sync.Mutex
+	rules     []*Rule
+	links     map[*link]struct{}
+	count     map[peer]int
+	nodes     int32
+	down      map[int32]bool
+	listeners []net.Listener // of Forward
+	closed    bool
+	life      context.Context // ended by Shut
+	end       context.CancelFunc
+	pumps     sync.WaitGroup
 }
 
 // New returns a network that lets all pass.
 func New() *Network {
+	life, end := context.WithCancel(context.Background())
 	return &Network{
-		links: map[*link]struct{}{}, count: map[peer]int{}, down: map[int32]bool{}, over: make(chan struct{}),
+		links: map[*link]struct{}{}, count: map[peer]int{}, down: map[int32]bool{}, life: life, end: end,
 	}
 }
 
@@ -157,11 +160,13 @@ func (n *Network) SetDown(node int32, down bool) {
 // Shut closes every connection, refuses more, and waits for what carried them.
 func (n *Network) Shut() {
 	n.mu.Lock()
-	if !n.closed {
-		close(n.over)
-	}
+	n.end()
 	n.closed = true
+	listeners := n.listeners
 	n.mu.Unlock()
+	for _, l := range listeners {
+		_ = l.Close() // no more is accepted, whatever it says
+	}
 	for _, l := range n.open() {
 		l.close()
 	}
@@ -223,27 +228,68 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if broker, ok := l.network.join(client, l.node); ok {
-			return broker, nil
+		here, there := net.Pipe()
+		if l.network.join(client, here, l.node) {
+			return &endpoint{Conn: there, remote: client.RemoteAddr()}, nil
 		}
 		client.Close()
 	}
 }
 
-func (n *Network) join(client net.Conn, node int32) (broker net.Conn, ok bool) {
+// Forward is for a broker in another process: each connection to the listener
+// is carried on to the broker's address, until the network is shut. Called once
+// for each, in the order of their nodes.
+func (n *Network) Forward(l net.Listener, address string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	node := n.nodes
+	n.nodes++
+	n.listeners = append(n.listeners, l)
+	n.pumps.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			n.pumps.Go(func() { n.connect(client, address, node) })
+		}
+	})
+}
+
+// connectTimeout is for a broker on the same machine that is stopped: then
+// nobody accepts, and a client gives up sooner.
+const connectTimeout = 30 * time.Second
+
+// connect closes the client's connection where the broker takes none.
+func (n *Network) connect(client net.Conn, address string, node int32) {
+	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
+	defer cancel()
+	defer context.AfterFunc(n.life, cancel)()
+	broker, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		client.Close()
+		return
+	}
+	if !n.join(client, broker, node) {
+		client.Close()
+		broker.Close()
+	}
+}
+
+// join is false where the broker takes no connection.
+func (n *Network) join(client, broker net.Conn, node int32) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closed || n.down[node] && n.Exempt == "" {
-		return nil, false
+		return false
 	}
-	here, there := net.Pipe()
 	l := &link{
-		network: n, node: node, client: client, broker: here,
+		network: n, node: node, client: client, broker: broker,
 		done: make(chan struct{}), asked: map[int32]*Frame{},
 	}
 	n.links[l] = struct{}{}
 	n.pumps.Go(l.run)
-	return &endpoint{Conn: there, remote: client.RemoteAddr()}, true
+	return true
 }
 
 // register gives a connection its number, when its first request has told whose

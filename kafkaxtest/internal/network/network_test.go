@@ -249,3 +249,52 @@ func TestWhatIsNoFrameEndsTheConnection(t *testing.T) {
 		}
 	})
 }
+
+// A connection to a broker that is gone, or down, ends, and Shut ends all.
+func TestForwardWithoutABroker(t *testing.T) {
+	t.Parallel()
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone.Close()
+	there, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	n := network.New()
+	var ways []string
+	for _, broker := range []net.Listener{gone, there} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.Forward(l, broker.Addr().String())
+		ways = append(ways, l.Addr().String())
+	}
+	n.SetDown(1, true)
+	for _, way := range ways {
+		readsEnd(t, way)
+	}
+	n.Shut()
+	if c, err := net.Dial("tcp", ways[0]); err == nil {
+		c.Close()
+		t.Error("a connection was accepted after the network was shut")
+	}
+}
+
+func readsEnd(t *testing.T, address string) {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%s: read %v, want the end of the connection", address, err)
+	}
+}

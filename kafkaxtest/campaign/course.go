@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/bi-common/kafkax/kafkaxtest"
+	"github.com/bi-common/kafkax/kafkaxtest/history"
+)
+
+// course is a schedule on its way.
+type course struct {
+	names
+
+	sim   *kafkaxtest.Sim
+	sum   *sum
+	seed  uint64
+	mode  mode
+	plain bool
+	stage stage
+
+	nodes     *nodes // nil in the simulation
+	processes atomic.Int64
+	plains    atomic.Int64 // members of plain kafka-go there were
+
+	mu      sync.Mutex
+	members []*member
+	work    sync.WaitGroup // leaves and strangers that are under way
+}
+
+// member is one of the group. What cannot be done to it is nil.
+type member struct {
+	name   string // and client id
+	leave  func()
+	crash  func() // of one in this process: its connections carry nothing more
+	kill   func() // of one in a process of its own
+	freeze func() (thaw func())
+}
+
+// target is a client, a node or everybody.
+func (c *course) target(r *rand.Rand) kafkaxtest.Target {
+	switch r.IntN(4) {
+	case 0:
+		return kafkaxtest.Target{Nodes: []int{r.IntN(c.mode.nodes)}}
+	case 1:
+		return kafkaxtest.Target{Client: "producer"}
+	case 2:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if len(c.members) > 0 {
+			return kafkaxtest.Target{Client: pick(r, c.members...).name}
+		}
+	}
+	return kafkaxtest.Target{}
+}
+
+func (c *course) join(r *rand.Rand) {
+	var m *member
+	switch {
+	case c.plain:
+		m = c.joinPlain(r)
+	case c.nodes != nil && r.IntN(3) > 0:
+		m = c.launch(r.Uint64())
+	default:
+		here := c.sim.JoinLoop(c.group, c.topic, c.mode.consume(r), c.mode.consumerOptions(c.dead)...)
+		m = &member{name: here.Name, leave: func() { _ = here.Leave() }, crash: here.Crash}
+	}
+	if m == nil {
+		return // the test has failed
+	}
+	c.add(m)
+}
+
+func (c *course) add(m *member) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.members = append(c.members, m)
+}
+
+// take takes a member out of the list that may be; nil if there is none.
+func (c *course) take(r *rand.Rand, may func(*member) bool) *member {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var which []int
+	for i, m := range c.members {
+		if may(m) {
+			which = append(which, i)
+		}
+	}
+	if len(which) == 0 {
+		return nil
+	}
+	i := pick(r, which...)
+	m := c.members[i]
+	c.members = slices.Delete(c.members, i, i+1)
+	return m
+}
+
+func anyone(*member) bool { return true }
+
+func (c *course) leave(r *rand.Rand) {
+	if m := c.take(r, anyone); m != nil {
+		c.work.Go(m.leave)
+	}
+}
+
+// lose ends a member that can be ended so, and has another join later.
+func (c *course) lose(r *rand.Rand, how func(*member) func()) func() {
+	m := c.take(r, func(m *member) bool { return how(m) != nil })
+	if m == nil {
+		return nil
+	}
+	c.work.Go(how(m))
+	return func() { c.join(r) }
+}
+
+// moveLeader does not while a node is away: it could not be done.
+func (c *course) moveLeader(r *rand.Rand) func() {
+	if c.nodes != nil {
+		if !c.nodes.all.TryLock() {
+			return nil
+		}
+		defer c.nodes.all.Unlock()
+	}
+	c.sim.MoveLeader(c.topic, r.IntN(c.mode.partitions), r.IntN(c.mode.nodes))
+	return nothing
+}
+
+func (c *course) stranger() {
+	c.work.Go(func() {
+		if err := c.sim.Stranger(c.group); err != nil {
+			c.sim.Log("the stranger: %v", err)
+		}
+	})
+}
+
+// run goes through a schedule, lets all end, and judges. It returns what is
+// worth a line.
+func (c *course) run(s schedule, verbose bool) (line string) {
+	if verbose {
+		defer func() { fmt.Println(strings.Join(c.sim.History(), "\n")) }()
+	}
+	r := newRand(s.seed, 2) // faults end while others begin
+	c.sim.Log("seed %d: %s", s.seed, s.mode)
+	for range s.mode.members {
+		c.join(r)
+	}
+	c.disturb(s, r)
+	if len(c.members) == 0 {
+		c.join(r)
+	}
+	rules := c.mode.rules()
+	drained := func() bool { return c.sim.Lag(c.group, c.topic) == 0 }
+	switch {
+	case c.sim.Becomes(c.stage.drain, drained):
+	case c.plain:
+		c.sum.trouble("did not drain")
+		rules.Complete = false // it would say that once more, message by message
+	case c.nodes == nil && c.sim.Members(c.group) > len(c.members): // real nodes let go of a member that nobody has
+		c.sum.known("a group waits for members that nobody has")
+		return "left: a group that waits for members that nobody has"
+	default:
+		c.sim.WaitFor(0, "all to be committed", drained)
+	}
+	for m := c.take(r, anyone); m != nil; m = c.take(r, anyone) {
+		m.leave()
+	}
+	return c.judge(rules, verbose)
+}
+
+// disturb sends messages while faults come and go. Whatever happens, it returns
+// when all of them have gone.
+func (c *course) disturb(s schedule, r *rand.Rand) {
+	p := newSender(c, "producer", r)
+	ctx, end := context.WithCancel(context.Background())
+	var sending, ending sync.WaitGroup
+	defer func() {
+		ending.Wait()
+		end()
+		sending.Wait()
+		if errors.Is(p.close(), errStuck) {
+			c.sum.trouble(errStuck.Error())
+		}
+		c.work.Wait()
+	}()
+	sending.Go(func() { p.run(ctx) })
+	for _, step := range s.steps {
+		time.Sleep(step.after)
+		over := step.fault.do(r, c)
+		if over == nil {
+			continue
+		}
+		c.sum.fault(step.fault.name)
+		ending.Go(func() { time.Sleep(step.lasts); over() })
+	}
+}
+
+// judge fails the test with what kafkax broke. What plain kafka-go broke is
+// counted.
+func (c *course) judge(rules history.Rules, verbose bool) (line string) {
+	check := c.sim.Check
+	if c.plain {
+		check = c.sim.Judge
+	}
+	report := check(rules)
+	c.sum.add(c.mode.loop, report, c.sim.Elapsed())
+	line = fmt.Sprintf("%v, %d sends, %d deliveries, %d rebalances; %s", c.sim.Elapsed().Round(time.Second),
+		total(report.Sends), total(report.Deliveries), report.Rebalances, c.mode)
+	if c.plain {
+		line = fmt.Sprintf("violations: %v; %s", report.Found, line)
+		if verbose {
+			fmt.Println(report)
+		}
+	}
+	return line
+}
