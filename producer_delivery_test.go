@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"strconv"
 	"strings"
@@ -56,17 +55,18 @@ func (c *lossyConn) Read(p []byte) (int, error) {
 
 // lossyTransports are transports over such connections.
 type lossyTransports struct {
-	requests, answers float64 // shares that are lost
+	requests, answers int64 // one in so many is lost; none if it is 0
+	seen              atomic.Int64
 	lostRequests      atomic.Int64
 	lostAnswers       atomic.Int64
 }
 
 func (l *lossyTransports) lose() (request, answer bool) {
-	switch x := rand.Float64(); {
-	case x < l.requests:
+	switch n := l.seen.Add(1); {
+	case l.requests > 0 && n%l.requests == 0:
 		l.lostRequests.Add(1)
 		return true, false
-	case x < l.requests+l.answers:
+	case l.answers > 0 && n%l.answers == l.answers/2:
 		l.lostAnswers.Add(1)
 		return false, true
 	}
@@ -218,7 +218,7 @@ func TestP9_LostRequestsAndAnswers(t *testing.T) {
 		kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.RequestTimedOut, Count: 5},
 		kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotEnoughReplicasAfterAppend, Count: 5},
 	)
-	lossy := &lossyTransports{requests: 0.05, answers: 0.05}
+	lossy := &lossyTransports{requests: 20, answers: 20}
 	cfg := testDeliveryConfig()
 	w := deliveryWriter(t, cfg, cluster.ListenAddrs(), "orders", lossy.connect)
 

@@ -170,7 +170,7 @@ func TestP9_RealLostAnswers(t *testing.T) {
 	cluster := kafkatest.Shared(t)
 	const partitions, senders, each = 3, 24, 20
 	topic := cluster.Topic(t, partitions)
-	lossy := &lossyTransports{answers: 0.1}
+	lossy := &lossyTransports{answers: 10}
 	w := deliveryWriter(t, testDeliveryConfig(), cluster.Brokers(), topic, lossy.connect)
 	sent := make(tally, senders)
 	sent.sendUntil(t.Context(), t, w, each)
