@@ -26,31 +26,36 @@ func race[C, T any](ctx context.Context, candidates []C, delay time.Duration,
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	outcomes := make(chan outcome)
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(delay)
 	defer timer.Stop()
 
 	winner = -1
 	errs = make([]error, len(candidates))
-	for started, ended := 0, 0; ended < started || (winner < 0 && started < len(candidates)); {
-		next := timer.C
-		if winner >= 0 || started == len(candidates) {
-			next = nil
-		}
-		select {
-		case <-next:
+	due := true // for the next, without a look at the clock: nobody may wait for this any more
+	for started, ended := 0, 0; ; {
+		if due && winner < 0 && started < len(candidates) {
 			i := started
 			go func() {
 				value, err := try(ctx, candidates[i])
 				outcomes <- outcome{i, value, err}
 			}()
 			started++
+			due = delay == 0
 			timer.Reset(delay)
+			continue
+		}
+		if ended == started {
+			return winner, won, errs
+		}
+		select {
+		case <-timer.C:
+			due = true
 		case o := <-outcomes:
 			ended++
 			switch {
 			case o.err != nil:
 				errs[o.candidate] = o.err
-				timer.Reset(0)
+				due = true
 			case winner >= 0:
 				drop(o.value)
 			default:
@@ -59,5 +64,4 @@ func race[C, T any](ctx context.Context, candidates []C, delay time.Duration,
 			}
 		}
 	}
-	return winner, won, errs
 }

@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -39,6 +40,7 @@ func main() {
 		seed     = flag.Uint64("seed", 1, "the first seed; the next ones follow")
 		seeds    = flag.Uint64("seeds", math.MaxUint64, "how many seeds at most")
 		only     = flag.Uint64("only", 0, "run this seed alone, and print its history")
+		alone    = flag.String("fault", "", "the one fault that comes, by its name in the sum; all of them if it is empty")
 		first    = flag.Bool("first", false, "end with the first seed that breaks something")
 		plain    = flag.Bool("plain", false, "run plain kafka-go in place of kafkax, in the simulation")
 		apart    = flag.Bool("apart", false, "print what the seed of -only came to for the process that asked for it")
@@ -68,6 +70,12 @@ func main() {
 		if *length == 0 {
 			*length = where.length
 		}
+		if *alone != "" {
+			where.faults = slices.DeleteFunc(where.faults, func(f fault) bool { return f.name != *alone })
+			if len(where.faults) == 0 {
+				t.Fatalf("there is no fault %q here", *alone)
+			}
+		}
 		schedule := func(seed uint64) schedule {
 			if *plain {
 				return where.schedule(seed, *length).inPlace()
@@ -85,9 +93,12 @@ func main() {
 			return
 		}
 		for begin := time.Now(); *seeds > 0 && time.Since(begin) < *duration; *seed, *seeds = *seed+1, *seeds-1 {
+			if len(schedule(*seed).steps) == 0 {
+				continue // the one fault is not for its mode
+			}
 			fmt.Printf("seed %d: ", *seed)
 			if *plain {
-				line, err := runApart(t.Context(), *seed, *length, sum)
+				line, err := runApart(t.Context(), *seed, *length, *alone, sum)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -25,7 +25,7 @@ const (
 
 // runApart runs a schedule of plain kafka-go in a process of its own, which may
 // panic, hang, or leave goroutines that never end. It returns a line about it.
-func runApart(ctx context.Context, seed uint64, length time.Duration, sum *sum) (line string, err error) {
+func runApart(ctx context.Context, seed uint64, length time.Duration, alone string, sum *sum) (line string, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", err
@@ -33,8 +33,8 @@ func runApart(ctx context.Context, seed uint64, length time.Duration, sum *sum) 
 	ctx, cancel := context.WithTimeout(ctx, apartBound)
 	defer cancel()
 	var out bytes.Buffer
-	//nolint:gosec // It runs itself, and its arguments are numbers.
-	cmd := exec.CommandContext(ctx, self, "-plain", "-apart", "-only", strconv.FormatUint(seed, 10), "-length", length.String())
+	//nolint:gosec // It runs itself, and its arguments are its own.
+	cmd := exec.CommandContext(ctx, self, "-plain", "-apart", "-only", strconv.FormatUint(seed, 10), "-length", length.String(), "-fault", alone)
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &out, 10*time.Second
 	failed := cmd.Run()
 	result, rest, ok := cutResult(out.String())

@@ -19,7 +19,7 @@ func TestPlainScheduleIsJudged(t *testing.T) {
 		t.Run(loop, func(t *testing.T) {
 			t.Parallel()
 			sum := newSum(simulation.clock)
-			line, err := runApart(t.Context(), seed, 2*time.Minute, sum)
+			line, err := runApart(t.Context(), seed, 2*time.Minute, "", sum)
 			if err != nil {
 				t.Fatal(err)
 			}

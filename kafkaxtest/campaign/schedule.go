@@ -49,6 +49,9 @@ func (st stage) schedule(seed uint64, length time.Duration) schedule {
 	allowed := slices.DeleteFunc(slices.Clone(st.faults), func(f fault) bool {
 		return f.name == "dead letter topic down" && !s.mode.deadLetters || s.mode.calm && !f.calm
 	})
+	if len(allowed) == 0 {
+		return s // of one fault alone that is not for this mode
+	}
 	for at := time.Duration(0); at < length; {
 		wait := time.Duration(r.ExpFloat64() * float64(st.every))
 		s.steps = append(s.steps, step{wait, time.Duration(r.ExpFloat64() * float64(8*time.Second)), pick(r, allowed...)})

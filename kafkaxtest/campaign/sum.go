@@ -27,6 +27,7 @@ type counts struct {
 	Sends      map[history.SendOutcome]int
 	Deliveries map[history.Outcome]int
 	Duplicates map[history.Cause]int
+	Most       int // duplicates of one schedule
 	Rebalances int
 	Letters    int
 	Left       map[string]int // what is known and not mended, by kind
@@ -77,6 +78,7 @@ func (s *sum) add(loop string, r *history.Report, took time.Duration) {
 	merge(s.Sends, r.Sends)
 	merge(s.Deliveries, r.Deliveries)
 	merge(s.Duplicates, r.Duplicates)
+	s.Most = max(s.Most, total(r.Duplicates))
 	merge(s.Violations, r.Found)
 	for kind := range r.Found {
 		s.violated(kind, map[string]int{loop: 1})
@@ -103,6 +105,7 @@ func (s *sum) join(o counts) {
 	merge(s.Sends, o.Sends)
 	merge(s.Deliveries, o.Deliveries)
 	merge(s.Duplicates, o.Duplicates)
+	s.Most = max(s.Most, o.Most)
 	merge(s.Left, o.Left)
 	merge(s.Violations, o.Violations)
 	for kind, loops := range o.Violated {
@@ -130,8 +133,8 @@ func (s *sum) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d schedules %v, %d of them without a violation, %v of %s, %d rebalances, %d dead letters\n",
 		total(s.Schedules), s.Schedules, total(s.Schedules)-s.Broken, s.Time.Round(time.Second), s.clock, s.Rebalances, s.Letters)
-	fmt.Fprintf(&b, "%d sends %v; %d deliveries %v; explained duplicates %v\n",
-		total(s.Sends), s.Sends, total(s.Deliveries), s.Deliveries, s.Duplicates)
+	fmt.Fprintf(&b, "%d sends %v; %d deliveries %v; explained duplicates %v, at most %d in a schedule\n",
+		total(s.Sends), s.Sends, total(s.Deliveries), s.Deliveries, s.Duplicates, s.Most)
 	fmt.Fprintln(&b, "violations, and in how many schedules:")
 	for _, kind := range history.Kinds() {
 		if n := s.Violations[kind]; n > 0 {
