@@ -73,6 +73,16 @@ func (s *Sim) MoveCoordinators() {
 // partition of its key; one without goes to its Partition.
 func (s *Sim) Send(msgs ...kafkax.Message) {
 	s.T.Helper()
+	records := s.records(msgs)
+	ctx, cancel := s.bound()
+	defer cancel()
+	if err := s.feed.ProduceSync(ctx, records...).FirstErr(); err != nil {
+		s.fatalf("Send: %v", err)
+	}
+}
+
+func (s *Sim) records(msgs []kafkax.Message) []*kgo.Record {
+	s.T.Helper()
 	records := make([]*kgo.Record, len(msgs))
 	for i, m := range msgs {
 		records[i] = &kgo.Record{Topic: m.Topic, Key: m.Key, Value: m.Value, Timestamp: m.Time, Partition: int32(m.Partition)}
@@ -80,14 +90,10 @@ func (s *Sim) Send(msgs ...kafkax.Message) {
 			records[i].Headers = append(records[i].Headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
 		}
 		if m.Topic == "" {
-			s.fatalf("Send: message %d names no topic", i)
+			s.fatalf("message %d to send names no topic", i)
 		}
 	}
-	ctx, cancel := s.bound()
-	defer cancel()
-	if err := s.feed.ProduceSync(ctx, records...).FirstErr(); err != nil {
-		s.fatalf("Send: %v", err)
-	}
+	return records
 }
 
 // Fill sends n messages whose values are "0", "1", and so on, in turn to each

@@ -4,8 +4,6 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"github.com/bi-common/kafkax"
 	"github.com/bi-common/kafkax/kafkaxtest"
 )
@@ -16,22 +14,8 @@ func TestD10_AbortedTransactionsCostFewFetches(t *testing.T) {
 	t.Parallel()
 	kafkaxtest.Run(t, func(s *kafkaxtest.Sim) {
 		const n, most = 250, 50
-		client, err := kgo.NewClient(kgo.SeedBrokers(s.Brokers()...), kgo.Dialer(s.Dial), kgo.TransactionalID("billing"),
-			kgo.DefaultProduceTopic("orders"), kgo.ProducerBatchCompression(kgo.NoCompression()))
-		if err != nil {
-			s.T.Fatal(err)
-		}
-		defer client.Close()
 		for i := range n {
-			if err := client.BeginTransaction(); err != nil {
-				s.T.Fatal(err)
-			}
-			if err := client.ProduceSync(s.T.Context(), kgo.StringRecord(strconv.Itoa(i))).FirstErr(); err != nil {
-				s.T.Fatal(err)
-			}
-			if err := client.EndTransaction(s.T.Context(), kgo.TryAbort); err != nil {
-				s.T.Fatal(err)
-			}
+			s.Begin(kafkax.Message{Topic: "orders", Value: []byte(strconv.Itoa(i))}).Abort()
 		}
 		s.Fill("orders", 1)
 		m := s.Join("billing", "orders", nothing, kafkax.WithConsumerIsolationLevel(kafkax.ReadCommitted))

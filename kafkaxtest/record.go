@@ -91,19 +91,43 @@ func (s *Sim) consumed() map[string]bool {
 
 func (s *Sim) addLogs(topic string) {
 	s.T.Helper()
+	type producer struct {
+		id        int64
+		partition int
+	}
 	logs := map[int]*history.Log{}
+	open := map[producer][]int{} // where the records of its transaction are
 	for _, l := range s.logs(topic) {
 		logs[l.partition] = &history.Log{TopicPartition: s.log(topic, l.partition), Start: l.start, End: l.end}
 	}
 	s.read(topic, func(r *kgo.Record) {
 		m := message(r)
-		logs[m.Partition].Records = append(logs[m.Partition].Records, history.Record{
-			Offset: m.Offset, ID: s.identify(m), Key: string(m.Key), Control: r.Attrs.IsControl(),
-		})
+		l, by := logs[m.Partition], producer{r.ProducerID, m.Partition}
+		record := history.Record{Offset: m.Offset, ID: s.identify(m), Key: string(m.Key), Control: r.Attrs.IsControl()}
+		switch {
+		case record.Control:
+			for _, i := range open[by] {
+				l.Records[i].Transaction = ending(r.Key)
+			}
+			delete(open, by)
+		case r.Attrs.IsTransactional():
+			record.Transaction = history.Open
+			open[by] = append(open[by], len(l.Records))
+		}
+		l.Records = append(l.Records, record)
 	})
 	for _, l := range logs {
 		s.events.AddLog(*l)
 	}
+}
+
+// ending is what the key of a control record says: a version and a type, of which
+// 0 is an abort.
+func ending(key []byte) history.Transaction {
+	if len(key) >= 4 && binary.BigEndian.Uint16(key[2:]) == 0 {
+		return history.Aborted
+	}
+	return history.Committed
 }
 
 // log names a partition of the topic as it is now.

@@ -191,13 +191,17 @@ func (s *Sim) boot() {
 func (s *Sim) connect(brokers []string) {
 	s.T.Helper()
 	var err error
-	s.feed, err = kgo.NewClient(
+	if s.feed, err = kgo.NewClient(s.own(brokers)...); err != nil {
+		s.T.Fatalf("kafkaxtest: the test's own client: %v", err)
+	}
+}
+
+// own is of a client of the test's.
+func (s *Sim) own(brokers []string) []kgo.Opt {
+	return []kgo.Opt{
 		kgo.SeedBrokers(brokers...), kgo.Dialer(s.feedDial), kgo.ClientID(feedID),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.WithDecompressor(decompressor{}),
 		kgo.RecordPartitioner(kgo.BasicConsistentPartitioner(partitioner)),
-	)
-	if err != nil {
-		s.T.Fatalf("kafkaxtest: the test's own client: %v", err)
 	}
 }
 

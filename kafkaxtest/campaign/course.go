@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/bi-common/kafkax"
 	"github.com/bi-common/kafkax/kafkaxtest"
 	"github.com/bi-common/kafkax/kafkaxtest/history"
 )
@@ -29,6 +30,8 @@ type course struct {
 	nodes     *nodes // nil in the simulation
 	processes atomic.Int64
 	plains    atomic.Int64 // members of plain kafka-go there were
+
+	transactions atomic.Int64 // that there were
 
 	mu      sync.Mutex
 	members []*member
@@ -139,6 +142,22 @@ func (c *course) stranger() {
 			c.sim.Log("the stranger: %v", err)
 		}
 	})
+}
+
+// transaction begins one, of which half are aborted.
+func (c *course) transaction(r *rand.Rand) func() {
+	n := c.transactions.Add(1)
+	var msgs []kafkax.Message
+	for i := range 1 + r.IntN(5) {
+		msgs = append(msgs, kafkax.Message{
+			Topic: c.topic, Key: fmt.Append(nil, "key-", r.IntN(20)), Value: fmt.Append(nil, "transaction-", n, "-", i, " "),
+		})
+	}
+	t := c.sim.Begin(msgs...)
+	if r.IntN(2) == 0 {
+		return t.Commit
+	}
+	return t.Abort
 }
 
 // run goes through a schedule, lets all end, and judges. It returns what is

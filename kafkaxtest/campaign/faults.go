@@ -100,6 +100,7 @@ var faults = []fault{
 		c.join(r)
 		return func() { c.leave(r) }
 	}},
+	{"transaction", true, func(r *rand.Rand, c *course) func() { return c.transaction(r) }},
 	{"member crashes", false, func(r *rand.Rand, c *course) func() {
 		return c.lose(r, func(m *member) func() { return m.crash })
 	}},

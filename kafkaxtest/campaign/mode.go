@@ -26,6 +26,8 @@ type mode struct {
 	async      bool
 	idempotent bool
 
+	committed bool // consumers read what is committed alone, and there are transactions
+
 	// calm is a schedule in which nothing breaks, but members come and go: then
 	// nothing explains a duplicate.
 	calm bool
@@ -74,6 +76,7 @@ func newMode(r *rand.Rand, nodes ...int) mode {
 	if m.loop == "batch" {
 		m.ordering = kafkax.OrderPartition
 	}
+	m.committed = r.IntN(4) == 0
 	return m
 }
 
@@ -81,8 +84,8 @@ func newMode(r *rand.Rand, nodes ...int) mode {
 func (m mode) pulls() bool { return m.loop == "fetch" || m.loop == "read" }
 
 func (m mode) String() string {
-	return fmt.Sprintf("%s, ordering %s, concurrency %d, %d partitions, %d members, %d nodes, dead letters %v, async %v, idempotent %v, calm %v, handler %+v",
-		m.loop, m.ordering, m.concurrency, m.partitions, m.members, m.nodes, m.deadLetters, m.async, m.idempotent, m.calm, m.handler)
+	return fmt.Sprintf("%s, ordering %s, concurrency %d, %d partitions, %d members, %d nodes, dead letters %v, async %v, idempotent %v, committed %v, calm %v, handler %+v",
+		m.loop, m.ordering, m.concurrency, m.partitions, m.members, m.nodes, m.deadLetters, m.async, m.idempotent, m.committed, m.calm, m.handler)
 }
 
 func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
@@ -116,6 +119,9 @@ func (m mode) rules() history.Rules {
 	if m.deadLetters {
 		r.OnFailure = history.FailStop // nothing is given up but into the dead letter topic
 	}
+	if m.committed {
+		r.Isolation = history.ReadCommitted
+	}
 	switch {
 	case m.loop == "batch" || m.pulls():
 		r.Ordering = history.OrderPartition
@@ -134,6 +140,9 @@ func (m mode) consumerOptions(dead string) []kafkax.ConsumerOption {
 		kafkax.WithConsumerOnFailure(kafkax.FailSkip),
 		kafkax.WithConsumerRetryMaxAttempts(attempts), kafkax.WithConsumerRetryInitialBackoff(firstBackoff),
 		kafkax.WithConsumerRetryMaxBackoff(time.Second),
+	}
+	if m.committed {
+		opts = append(opts, kafkax.WithConsumerIsolationLevel(kafkax.ReadCommitted))
 	}
 	if m.deadLetters {
 		opts = append(opts, kafkax.WithConsumerDLQTopic(dead))

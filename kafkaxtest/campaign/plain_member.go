@@ -39,8 +39,13 @@ func (c *course) joinPlain(r *rand.Rand) *member {
 		names: c.names, sim: c.sim, name: fmt.Sprint("member-", c.plains.Add(1)), mode: c.mode, ended: make(chan struct{}),
 	}
 	p.handle = recovered(c.sim.Record(p.name, c.group, c.mode.handler.handle(r)))
+	isolation := kafka.ReadUncommitted
+	if c.mode.committed {
+		isolation = kafka.ReadCommitted
+	}
 	p.client = kafka.NewReader(kafka.ReaderConfig{
-		Brokers: c.sim.Brokers(), GroupID: c.group, Topic: c.topic,
+		IsolationLevel: isolation,
+		Brokers:        c.sim.Brokers(), GroupID: c.group, Topic: c.topic,
 		Dialer:         &kafka.Dialer{ClientID: p.name, Timeout: 10 * time.Second, DualStack: true, DialFunc: dialInTurn(c.sim)},
 		SessionTimeout: session, RebalanceTimeout: rebalance,
 		ErrorLogger: kafka.LoggerFunc(func(format string, args ...any) { c.sim.Log(p.name+": "+format, args...) }),
