@@ -143,6 +143,8 @@ var leftOut = []string{
 	"commits that arrive late: a committed offset goes back (TestD2_ACommitThatArrivesLateDoesNotTakeOffsetsBack_ExpectedToFail)",
 	"group connections that stall: handlers run on when their partition is given away" +
 		" (TestD14_GraceCountsFromTheLastHeartbeat_ExpectedToFail)",
+	"a delivery_timeout of less than an outage takes: what waits in the writer's queue then may still go out" +
+		" (TestP3_WhatWasNotSentInTimeNeverGoesOut_ExpectedToFail)",
 	"topics made again: they are read on from the old position (TestD12_TopicMadeAgainIsReadFromItsStart_ExpectedToFail)",
 }
 
