@@ -668,16 +668,13 @@ func TestConsumerPing(t *testing.T) {
 // A loop that cannot reach the cluster goes on trying, and says so.
 func TestLoopWaitsForTheCluster(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	out, err := net.Dial("tcp", silentBroker(t)) // nobody listens where it goes out from
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	defer out.Close()
 	c, err := kafkax.NewConsumer(
-		kafkax.WithConsumerBrokers(address),
+		kafkax.WithConsumerBrokers(out.LocalAddr().String()),
 		kafkax.WithConsumerTopic("events"),
 		kafkax.WithConsumerGroupID("g"),
 		kafkax.WithConsumerErrorLogger(testLogger(t)),
@@ -692,7 +689,7 @@ func TestLoopWaitsForTheCluster(t *testing.T) {
 			kafkax.WithOnError(func(_ context.Context, _ kafka.Message, err error) { told <- err }))
 	})
 	for range 2 {
-		if err := received(t, "OnError", told); !strings.Contains(err.Error(), address) {
+		if err := received(t, "OnError", told); !strings.Contains(err.Error(), out.LocalAddr().String()) {
 			t.Errorf("%v does not say which broker", err)
 		}
 	}

@@ -152,15 +152,16 @@ func listen(t *testing.T, serve func(net.Conn)) (address string) {
 	return l.Addr().String()
 }
 
-// nobody is an address where nothing listens any more.
+// nobody is an address where nothing listens, and nothing can until the test
+// ends: the one that a connection goes out from.
 func nobody(t *testing.T) (address string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	out, err := net.Dial("tcp", listen(t, silent))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Cleanup(func() { out.Close() })
+	return out.LocalAddr().String()
 }
 
 // silent reads until the client gives up and never says a word.

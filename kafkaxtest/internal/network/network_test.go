@@ -253,24 +253,25 @@ func TestWhatIsNoFrameEndsTheConnection(t *testing.T) {
 // A connection to a broker that is gone, or down, ends, and Shut ends all.
 func TestForwardWithoutABroker(t *testing.T) {
 	t.Parallel()
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	gone.Close()
 	there, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer there.Close()
+	// Nobody listens at a port that a connection goes out from, or can.
+	out, err := net.Dial("tcp", there.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
 	n := network.New()
 	var ways []string
-	for _, broker := range []net.Listener{gone, there} {
+	for _, broker := range []net.Addr{out.LocalAddr(), there.Addr()} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		n.Forward(l, broker.Addr().String())
+		n.Forward(l, broker.String())
 		ways = append(ways, l.Addr().String())
 	}
 	n.SetDown(1, true)
