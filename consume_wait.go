@@ -29,8 +29,8 @@ type nextTry func(ctx context.Context, d time.Duration) error
 
 // awaitTry waits for a message's next try: for d, or as long as the end of its
 // assignment lets it. That cuts a wait short which is under way, and the try is due
-// at once. The waits after it are of the usual length, and those that
-// ctx does not outlast are in vain. Without a next try it returns the cause.
+// at once. The waits after it are of the usual length, and those that ctx does not
+// outlast are in vain. Without a next try it returns the cause.
 //
 // Judge is asked once the assignment ends, and again when its channel is closed.
 func awaitTry(ctx context.Context, claim *claim, d time.Duration, judge func() (fate, <-chan struct{})) error {

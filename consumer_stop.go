@@ -28,17 +28,17 @@ const consumerStopGrace = 3 * time.Second
 
 // GracefulShutdown stops fetching, waits for the handlers in flight, commits
 // what they handled and leaves the group. A message that waits for its next try is
-// tried until it is handled if messages behind it are, and else left. When ctx ends first, the handlers'
-// context ends with [ErrShutdown] as its cause, and half a second later nothing
-// is waited for any longer. However the caller's functions behave, it returns
-// within three seconds of ctx's end.
+// tried until it is handled if messages behind it are, and else left. When ctx
+// ends first, the handlers' context ends with [ErrShutdown] as its cause, and half
+// a second later nothing is waited for any longer. However the caller's functions
+// behave, it returns within three seconds of ctx's end.
 //
 // After it returns, no handler runs (unless it ignored its context), nothing is
 // delivered, and every call says [ErrClosed]. The error is a [ShutdownError]
-// naming what was cut off and what comes again, a [DeadLetterError] for each message that could not
-// be dead-lettered, or nil. It may be called twice, also while the first call
-// waits: then both wait, each cuts off when its own context ends, and the result
-// is the same. It may be called before any start.
+// naming what was cut off and what comes again, a [DeadLetterError] for each
+// message that could not be dead-lettered, or nil. It may be called twice, also
+// while the first call waits: then both wait, each cuts off when its own context
+// ends, and the result is the same. It may be called before any start.
 //
 // A handler or callback that calls it waits for itself: until ctx ends.
 func (c *Consumer) GracefulShutdown(ctx context.Context) error {

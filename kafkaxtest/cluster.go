@@ -142,10 +142,8 @@ func (s *Sim) read(topic string, f func(*kgo.Record)) {
 	if len(from) == 0 {
 		return
 	}
-	reader, err := kgo.NewClient(
-		kgo.SeedBrokers(s.Brokers()...), kgo.Dialer(s.feedDial), kgo.ClientID(feedID), kgo.WithDecompressor(decompressor{}),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}), kgo.KeepControlRecords(),
-	)
+	reader, err := kgo.NewClient(append(s.own(s.Brokers()),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}), kgo.KeepControlRecords())...)
 	if err != nil {
 		s.fatalf("reading %s: %v", topic, err)
 	}

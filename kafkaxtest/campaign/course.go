@@ -18,13 +18,11 @@ import (
 
 // course is a schedule on its way.
 type course struct {
+	schedule
 	names
 
 	sim   *kafkaxtest.Sim
 	sum   *sum
-	seed  uint64
-	mode  mode
-	plain bool
 	stage stage
 
 	nodes     *nodes // nil in the simulation
@@ -162,16 +160,16 @@ func (c *course) transaction(r *rand.Rand) func() {
 
 // run goes through a schedule, lets all end, and judges. It returns what is
 // worth a line.
-func (c *course) run(s schedule, verbose bool) (line string) {
+func (c *course) run(verbose bool) (line string) {
 	if verbose {
 		defer func() { fmt.Println(strings.Join(c.sim.History(), "\n")) }()
 	}
-	r := newRand(s.seed, 2) // faults end while others begin
-	c.sim.Log("seed %d: %s", s.seed, s.mode)
-	for range s.mode.members {
+	r := newRand(c.seed, 2) // faults end while others begin
+	c.sim.Log("seed %d: %s", c.seed, c.mode)
+	for range c.mode.members {
 		c.join(r)
 	}
-	c.disturb(s, r)
+	c.disturb(r)
 	if len(c.members) == 0 {
 		c.join(r)
 	}
@@ -196,7 +194,7 @@ func (c *course) run(s schedule, verbose bool) (line string) {
 
 // disturb sends messages while faults come and go. Whatever happens, it returns
 // when all of them have gone.
-func (c *course) disturb(s schedule, r *rand.Rand) {
+func (c *course) disturb(r *rand.Rand) {
 	p := newSender(c, "producer", r)
 	ctx, end := context.WithCancel(context.Background())
 	var sending, ending sync.WaitGroup
@@ -210,7 +208,7 @@ func (c *course) disturb(s schedule, r *rand.Rand) {
 		c.work.Wait()
 	}()
 	sending.Go(func() { p.run(ctx) })
-	for _, step := range s.steps {
+	for _, step := range c.steps {
 		time.Sleep(step.after)
 		over := step.fault.do(r, c)
 		if over == nil {

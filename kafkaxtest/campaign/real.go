@@ -99,8 +99,8 @@ func (n *nodes) perform(t *testing.T, s schedule, sum *sum, verbose bool) {
 			t.Log(keep(sim, s.seed))
 		}
 	})
-	c := &course{sim: sim, sum: sum, seed: s.seed, mode: s.mode, names: own, stage: onNodes, nodes: n}
-	fmt.Println(c.run(s, verbose))
+	c := &course{schedule: s, names: own, sim: sim, sum: sum, stage: onNodes, nodes: n}
+	fmt.Println(c.run(verbose))
 }
 
 // keep writes what has happened to a file, and says where it is: the seed will

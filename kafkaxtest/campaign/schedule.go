@@ -79,8 +79,8 @@ func simulate(t *testing.T, s schedule, sum *sum, verbose bool) {
 	began, line := time.Now(), "" // of the wall clock: inside there is another
 	n := names{"orders", "orders.dead", "billing"}
 	kafkaxtest.Run(t, func(sim *kafkaxtest.Sim) {
-		c := &course{sim: sim, sum: sum, seed: s.seed, mode: s.mode, plain: s.plain, names: n, stage: simulation}
-		line = c.run(s, verbose)
+		c := &course{schedule: s, names: n, sim: sim, sum: sum, stage: simulation}
+		line = c.run(verbose)
 		if s.judged != nil {
 			s.judged()
 		}
