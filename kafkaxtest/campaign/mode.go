@@ -115,6 +115,7 @@ func identify(m kafkax.Message) string {
 func (m mode) rules() history.Rules {
 	r := history.Rules{Grace: 90 * time.Second, StopSlack: 5 * time.Second, Progress: 60 * time.Second}
 	r.Complete = true
+	r.Pulled = m.pulls()
 	r.CommitWithin = 15 * time.Second
 	if m.deadLetters {
 		r.OnFailure = history.FailStop // nothing is given up but into the dead letter topic

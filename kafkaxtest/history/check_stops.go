@@ -50,10 +50,11 @@ func (c *checker) checkBound(stop Stop) {
 }
 
 // checkAfterStop leaves out a handler that was told to end before the stop had
-// returned: nobody can end it.
+// returned, as nobody can end it, and what a program that pulls was given shortly
+// before.
 func (c *checker) checkAfterStop(e entry, d Delivery) {
 	stop, ok := c.stopped[d.Member]
-	if !ok {
+	if !ok || c.rules.group(d.Group).Pulled && c.began(e).t <= stop.at.t+int64(c.rules.StopSlack) {
 		return
 	}
 	switch {

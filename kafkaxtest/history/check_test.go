@@ -317,6 +317,11 @@ func rows() []row {
 			bad:  []Event{stop("a", 1, 2), handled("a", 0, 2.1)}, good: []Event{handled("a", 0, 0.5), stop("a", 1, 2)},
 		},
 		{
+			site: "began after stop", name: "of a program that pulls", logs: two,
+			rules: Rules{GroupRules: GroupRules{Pulled: true}, StopSlack: time.Second},
+			bad:   []Event{stop("a", 1, 2), handled("a", 0, 4)}, good: []Event{handled("a", 0, 1.5), stop("a", 1, 2), handled("a", 1, 2.6)},
+		},
+		{
 			site: "ran after stop",
 			bad:  []Event{handled("a", 0, 1.5), stop("a", 1, 2)},
 			good: []Event{with(handled("a", 0, 1.5), func(d *Delivery) { d.ContextEnded = second(1.9) }), stop("a", 1, 2)},

@@ -73,6 +73,10 @@ type GroupRules struct {
 	// ever if it is below. It bounds duplicates: a fault explains the second
 	// delivery only of what was not yet due when the fault began.
 	CommitWithin time.Duration
+	// Pulled says that the program fetches messages and handles them by itself,
+	// so that no stop knows of what it handles, and none waits for it: what began
+	// within StopSlack of the stop may have been given to it before.
+	Pulled bool
 	// Complete says that the test waited until the group had handled all there
 	// was. Then each message of the logs must have been.
 	Complete bool
