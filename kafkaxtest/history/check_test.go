@@ -351,6 +351,10 @@ func rows() []row {
 }
 
 func check(events []Event, logs []Log, rules Rules) *Report {
+	return Check(recorded(events, logs), rules)
+}
+
+func recorded(events []Event, logs []Log) *History {
 	h := new(History)
 	for _, e := range events {
 		h.Add(e)
@@ -358,7 +362,7 @@ func check(events []Event, logs []Log, rules Rules) *Report {
 	for _, l := range logs {
 		h.AddLog(l)
 	}
-	return Check(h, rules)
+	return h
 }
 
 func TestCheck(t *testing.T) {
