@@ -10,12 +10,15 @@ func (p *partitionCheck) commit(e Commit) {
 	if p.log != nil && p.log.End > 0 && e.Offset > p.log.End && p.log.Deleted.IsZero() && len(p.log.cut) == 0 {
 		p.blame("commit beyond", v, "the log ends at %d", p.log.End)
 	}
+	if p.begun < 0 {
+		p.begun = p.since(e.Time)
+	}
 	if p.committed < 0 && p.groupCheck.rules.Start == Latest {
 		p.verified = p.index(e.Offset) // nobody knows where it began
 	}
 	for ; p.verified < len(p.visible) && p.visible[p.verified] < e.Offset; p.verified++ {
 		offset := p.visible[p.verified]
-		if _, ok := p.finished[offset]; ok || p.passed(offset) || p.log != nil && p.log.mayMiss(offset) {
+		if _, ok := p.finished[offset]; ok || p.passed(offset) || p.log.mayMiss(offset) && !p.stood(offset, p.since(e.Time)) {
 			continue
 		}
 		v := Violation{TopicPartition: p.tp, Offset: offset, Group: e.Group, Member: e.Member, Time: e.Time, Events: []Event{e}}
@@ -39,14 +42,14 @@ func (p *partitionCheck) mayGoBack(offset int64) bool {
 	return false
 }
 
-// passed says whether a seek went beyond an offset.
+// passed says whether a seek went beyond an offset, or a reset over it.
 func (p *partitionCheck) passed(offset int64) bool {
 	for _, s := range p.seeks {
 		if s.Offset < 0 || s.Offset > offset {
 			return true
 		}
 	}
-	return false
+	return p.told(offset)
 }
 
 // repeated judges a message that is handled again, though it was done.

@@ -143,9 +143,7 @@ func (g *groupCheck) check() {
 		case Commit:
 			g.of(event.TopicPartition).commit(event)
 		case Seek:
-			p := g.of(event.TopicPartition)
-			p.seeks = append(p.seeks, event)
-			p.sought = m.t
+			g.of(event.TopicPartition).seek(event, m.t)
 		}
 	}
 	g.finish()
@@ -216,6 +214,7 @@ func (g *groupCheck) finish() {
 		if g.rules.Complete {
 			p.complete()
 		}
+		p.untold()
 		p.progress()
 	}
 }

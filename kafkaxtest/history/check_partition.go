@@ -24,6 +24,8 @@ type partitionCheck struct {
 	verified  int            // so many of visible were looked at when something was committed
 	last      Commit
 	seeks     []Seek
+	resets    []Seek  // forward, and told
+	begun     int64   // when something was committed first; below 0: never
 	sought    int64   // the last seek; below 0: none
 	lost      int64   // when a member lost it last; below 0: never
 	cut       int64   // when a handler was told to end last; below 0: never
@@ -50,7 +52,7 @@ type finish struct {
 
 func newPartitionCheck(g *groupCheck, tp TopicPartition) *partitionCheck {
 	p := &partitionCheck{
-		groupCheck: g, tp: tp, log: g.logs[tp], committed: -1, sought: -1, lost: -1, cut: -1,
+		groupCheck: g, tp: tp, log: g.logs[tp], committed: -1, begun: -1, sought: -1, lost: -1, cut: -1,
 		tried: map[attempt]int64{}, finished: map[int64]finish{}, prefixAt: map[int64]int64{}, letters: map[int64]DeadLetter{}, again: map[int64]bool{},
 	}
 	for _, s := range g.stopped {
@@ -165,7 +167,7 @@ func (p *partitionCheck) inOrder(d Delivery, a *assignment) {
 		i := p.index(d.Offset)
 		if a.next >= 0 && i > a.next && p.sought < a.began {
 			for _, offset := range p.visible[a.next:i] {
-				if _, ok := p.finished[offset]; !ok && !slices.ContainsFunc(p.running, func(r Delivery) bool { return r.Offset == offset }) {
+				if _, ok := p.finished[offset]; !ok && !p.log.mayMiss(offset) && !slices.ContainsFunc(p.running, func(r Delivery) bool { return r.Offset == offset }) {
 					p.blame("skipped", Violation{TopicPartition: p.tp, Offset: offset, Group: d.Group, Member: d.Member, Events: []Event{d}},
 						"it was passed over: the next that was delivered is %d", d.Offset)
 					break
@@ -221,10 +223,11 @@ func (p *partitionCheck) finish(offset int64, m moment, member string, dropped b
 	p.finished[offset] = finish{began, m.t, member, dropped, m.Event}
 	for p.prefix < len(p.visible) {
 		next := p.visible[p.prefix]
-		if _, ok := p.finished[next]; !ok {
+		if _, ok := p.finished[next]; ok {
+			p.prefixAt[next] = m.t
+		} else if !p.gone(next, m.t) {
 			break
 		}
-		p.prefixAt[next] = m.t
 		p.prefix++
 	}
 }

@@ -30,6 +30,8 @@ func (p *partitionCheck) progress() {
 		until := p.end
 		if f, ok := p.finished[offset]; ok {
 			until = f.at
+		} else if p.log.mayMiss(offset) {
+			until = p.goneAt(offset)
 		}
 		if until-from <= limit {
 			continue

@@ -83,7 +83,10 @@ type row struct {
 	goodLogs  []Log // if it differs by its logs
 }
 
-func rows() []row {
+func rows() []row { return append(rowsOfStanding(), rowsOfDeleted()...) }
+
+// rowsOfStanding are of logs that keep what they have.
+func rowsOfStanding() []row {
 	two := []Log{logOf(2)}
 	crash := func(at float64) Fault {
 		return Fault{Kind: Crash, Target: "a", Began: second(at), Ended: second(at)}

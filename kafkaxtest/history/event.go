@@ -237,7 +237,8 @@ type Commit struct {
 // Seek is a position that was set other than by reading and committing: by a
 // call, by the tools of the broker, or by a reset where the log no longer had
 // the old one. The positions and the committed offset may go back to it or jump
-// to it, once.
+// to it, once. A reset that goes forward excuses what lies between, and nothing
+// else.
 type Seek struct {
 	// Member is empty for one that was made from outside.
 	Member string
@@ -247,7 +248,9 @@ type Seek struct {
 	Offset int64
 	// Reset says that the client did it by itself and reported it.
 	Reset bool
-	Time  time.Time // when the call began
+	// From is the position that a Reset said that it had.
+	From int64
+	Time time.Time // when the call began
 }
 
 // Stop is a call that ends a consumer or a producer for good. A loop that ended

@@ -1,0 +1,62 @@
+package history
+
+// seek takes a position that was set otherwise than by reading.
+func (p *partitionCheck) seek(e Seek, at int64) {
+	if e.Reset && e.From < e.Offset {
+		p.resets = append(p.resets, e) // it excuses only what it passed over
+		return
+	}
+	p.seeks = append(p.seeks, e)
+	p.sought = at
+}
+
+// told says whether a reset named an offset among what it passed over.
+func (p *partitionCheck) told(offset int64) bool {
+	for _, s := range p.resets {
+		if s.From <= offset && offset < s.Offset {
+			return true
+		}
+	}
+	return false
+}
+
+// goneAt is when a record was deleted; 0 if that is not known.
+func (p *partitionCheck) goneAt(offset int64) int64 {
+	r := p.log.record(offset)
+	if r == nil || r.Gone.IsZero() {
+		return 0
+	}
+	return p.since(r.Gone)
+}
+
+// gone says whether a record was deleted by then.
+func (p *partitionCheck) gone(offset, at int64) bool {
+	r := p.log.record(offset)
+	return r != nil && !r.Gone.IsZero() && p.since(r.Gone) <= at
+}
+
+// stood says whether a record that was deleted was there still.
+func (p *partitionCheck) stood(offset, at int64) bool {
+	r := p.log.record(offset)
+	return r != nil && !r.Gone.IsZero() && p.since(r.Gone) > at
+}
+
+// untold wants that a group which went past records that were deleted before it
+// could handle them has said so. A group that had no position yet has missed
+// nothing: it begins where the log does.
+func (p *partitionCheck) untold() {
+	if p.log == nil || p.begun < 0 {
+		return
+	}
+	for _, offset := range p.visible {
+		if offset >= p.committed {
+			return
+		}
+		if _, ok := p.finished[offset]; ok || !p.gone(offset, p.end) || p.goneAt(offset) < p.begun || p.passed(offset) {
+			continue
+		}
+		p.blame("deleted, untold", Violation{TopicPartition: p.tp, Offset: offset, Group: p.name, Member: p.last.Member, Events: []Event{p.last}},
+			"it was deleted before it was handled, and passed over in silence")
+		return // those behind it are of the same
+	}
+}
