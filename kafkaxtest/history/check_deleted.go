@@ -1,15 +1,5 @@
 package history
 
-// seek takes a position that was set otherwise than by reading.
-func (p *partitionCheck) seek(e Seek, at int64) {
-	if e.Reset && e.From < e.Offset {
-		p.resets = append(p.resets, e) // it excuses only what it passed over
-		return
-	}
-	p.seeks = append(p.seeks, e)
-	p.sought = at
-}
-
 // told says whether a reset named an offset among what it passed over.
 func (p *partitionCheck) told(offset int64) bool {
 	for _, s := range p.resets {
@@ -52,7 +42,7 @@ func (p *partitionCheck) untold() {
 		if offset >= p.committed {
 			return
 		}
-		if _, ok := p.finished[offset]; ok || !p.gone(offset, p.end) || p.goneAt(offset) < p.begun || p.passed(offset) {
+		if p.done(offset) || !p.gone(offset, p.end) || p.goneAt(offset) < p.begun || p.forgiven[offset] || p.told(offset) {
 			continue
 		}
 		p.blame("deleted, untold", Violation{TopicPartition: p.tp, Offset: offset, Group: p.name, Member: p.last.Member, Events: []Event{p.last}},

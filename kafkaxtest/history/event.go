@@ -243,6 +243,8 @@ type Seek struct {
 	// Member is empty for one that was made from outside.
 	Member string
 	Group  string
+	// TopicPartition has a Partition below 0 where it is of all partitions of the
+	// topic that the member has, or is assigned next.
 	TopicPartition
 	// Offset is below 0 if it is not known.
 	Offset int64
@@ -251,6 +253,8 @@ type Seek struct {
 	// From is the position that a Reset said that it had.
 	From int64
 	Time time.Time // when the call began
+	// Returned is when the call returned; zero if that was at Time.
+	Returned time.Time
 }
 
 // Stop is a call that ends a consumer or a producer for good. A loop that ended
