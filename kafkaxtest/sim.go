@@ -48,9 +48,9 @@ type Sim struct {
 	closers []func()
 
 	events   *history.History
-	assigned map[memberOf]assigned // what members have
-	attempts map[callOf]int        // of messages that are not handled
-	made     map[string]int        // how often a topic was made again
+	assigned map[memberOf][]assigned // what members have
+	attempts map[callOf]int          // of messages that are not handled
+	made     map[string]int          // how often a topic was made again
 	deleted  map[string]bool
 }
 
@@ -134,7 +134,7 @@ func newSim(t testing.TB, virtual bool, opts []Option) *Sim {
 	s := &Sim{
 		T: t, options: o, virtual: virtual, network: network.New(), began: time.Now(),
 		changed: make(chan struct{}), joins: map[string]*kmsg.JoinGroupRequest{}, done: map[place]bool{},
-		events: new(history.History), assigned: map[memberOf]assigned{}, attempts: map[callOf]int{},
+		events: new(history.History), assigned: map[memberOf][]assigned{}, attempts: map[callOf]int{},
 		made: map[string]int{}, deleted: map[string]bool{},
 	}
 	s.network.Observe = s.observe

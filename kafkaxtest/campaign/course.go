@@ -31,9 +31,12 @@ type course struct {
 
 	transactions atomic.Int64 // that there were
 
+	peace time.Time // from when on nobody seeks, and no handler blocks: see consume
+
 	mu      sync.Mutex
 	members []*member
-	work    sync.WaitGroup // leaves and strangers that are under way
+	modes   map[string]mode // of all members that there were
+	work    sync.WaitGroup  // leaves and strangers that are under way
 }
 
 // member is one of the group. What cannot be done to it is nil.
@@ -63,19 +66,26 @@ func (c *course) target(r *rand.Rand) kafkaxtest.Target {
 }
 
 func (c *course) join(r *rand.Rand) {
+	var which uint64
+	if c.mode.mixed {
+		which = r.Uint64()
+	}
 	var m *member
 	switch {
 	case c.plain:
-		m = c.joinPlain(r)
+		m = c.joinPlain(r, c.mode.as(which))
 	case c.nodes != nil && r.IntN(3) > 0:
-		m = c.launch(r.Uint64())
+		m = c.launch(r.Uint64(), which)
 	default:
-		here := c.sim.JoinLoop(c.group, c.topic, c.mode.consume(r), c.mode.consumerOptions(c.dead)...)
+		here := c.mode.as(which).join(c.sim, c.names, r, c.peace)
 		m = &member{name: here.Name, leave: func() { _ = here.Leave() }, crash: here.Crash}
 	}
 	if m == nil {
 		return // the test has failed
 	}
+	c.mu.Lock()
+	c.modes[m.name] = c.mode.as(which)
+	c.mu.Unlock()
 	c.add(m)
 }
 
@@ -130,7 +140,7 @@ func (c *course) moveLeader(r *rand.Rand) func() {
 		}
 		defer c.nodes.all.Unlock()
 	}
-	c.sim.MoveLeader(c.topic, r.IntN(c.mode.partitions), r.IntN(c.mode.nodes))
+	c.sim.MoveLeader(c.anyTopic(r), r.IntN(c.mode.partitions), r.IntN(c.mode.nodes))
 	return nothing
 }
 
@@ -148,7 +158,7 @@ func (c *course) transaction(r *rand.Rand) func() {
 	var msgs []kafkax.Message
 	for i := range 1 + r.IntN(5) {
 		msgs = append(msgs, kafkax.Message{
-			Topic: c.topic, Key: fmt.Append(nil, "key-", r.IntN(20)), Value: fmt.Append(nil, "transaction-", n, "-", i, " "),
+			Topic: c.anyTopic(r), Key: fmt.Append(nil, "key-", r.IntN(20)), Value: fmt.Append(nil, "transaction-", n, "-", i, " "),
 		})
 	}
 	t := c.sim.Begin(msgs...)
@@ -166,6 +176,7 @@ func (c *course) run(verbose bool) (line string) {
 	}
 	r := newRand(c.seed, 2) // faults end while others begin
 	c.sim.Log("seed %d: %s", c.seed, c.mode)
+	c.peace, c.modes = time.Now().Add(c.length), map[string]mode{}
 	for range c.mode.members {
 		c.join(r)
 	}
@@ -173,18 +184,17 @@ func (c *course) run(verbose bool) (line string) {
 	if len(c.members) == 0 {
 		c.join(r)
 	}
-	rules := c.mode.rules()
-	drained := func() bool { return c.sim.Lag(c.group, c.topic) == 0 }
+	rules := c.rules()
 	switch {
-	case c.sim.Becomes(c.stage.drain, drained):
+	case c.sim.Becomes(c.stage.drain, c.drained):
 	case c.plain:
 		c.sum.trouble("did not drain")
 		rules.Complete = false // it would say that once more, message by message
-	case c.nodes == nil && c.sim.Members(c.group) > len(c.members): // real nodes let go of a member that nobody has
+	case c.nodes == nil && c.sim.Members(c.group) > len(c.members)*c.mode.topics: // real nodes let go of a member that nobody has
 		c.sum.known("a group waits for members that nobody has")
 		return "left: a group that waits for members that nobody has"
 	default:
-		c.sim.WaitFor(0, "all to be committed", drained)
+		c.sim.WaitFor(0, "all to be committed", c.drained)
 	}
 	for m := c.take(r, anyone); m != nil; m = c.take(r, anyone) {
 		m.leave()
@@ -228,6 +238,7 @@ func (c *course) judge(rules history.Rules, verbose bool) (line string) {
 	}
 	report := check(rules)
 	c.sum.add(c.mode.loop, report, c.sim.Elapsed())
+	c.sum.also(c.mode)
 	line = fmt.Sprintf("%v, %d sends, %d deliveries, %d rebalances; %s", c.sim.Elapsed().Round(time.Second),
 		total(report.Sends), total(report.Deliveries), report.Rebalances, c.mode)
 	if c.plain {

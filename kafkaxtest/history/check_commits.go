@@ -11,7 +11,7 @@ func (p *partitionCheck) commit(e Commit) {
 			p.blame("commit back", v, "the committed offset was %d before", p.committed)
 		}
 	}
-	if p.log != nil && p.log.End > 0 && e.Offset > p.log.End && p.log.Deleted.IsZero() && len(p.log.cut) == 0 {
+	if p.log != nil && p.log.End > 0 && e.Offset > p.log.End && p.log.Deleted.IsZero() && len(p.log.cut) == 0 && !p.asked(e) {
 		p.blame("commit beyond", v, "the log ends at %d", p.log.End)
 	}
 	if p.begun < 0 {
@@ -22,7 +22,6 @@ func (p *partitionCheck) commit(e Commit) {
 	}
 	p.handledUpTo(e)
 	p.committed, p.last = e.Offset, e
-	p.highest = max(p.highest, e.Offset-1)
 	p.committedSince(e, p.since(e.Time))
 }
 
