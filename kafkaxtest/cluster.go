@@ -188,17 +188,15 @@ func (s *Sim) Committed(group, topic string) map[int]int64 {
 	return offsets
 }
 
-// Lag is how many offsets of a topic a group has not committed.
+// Lag is how many offsets of a topic, from where its log starts, a group has not
+// committed.
 func (s *Sim) Lag(group, topic string) int64 {
 	s.T.Helper()
 	var lag int64
 	committed := s.Committed(group, topic)
 	for _, l := range s.logs(topic) {
-		position, ok := committed[l.partition]
-		if !ok {
-			position = l.start
-		}
-		lag += l.end - position
+		// What was deleted does not wait for anybody.
+		lag += l.end - max(committed[l.partition], l.start)
 	}
 	return lag
 }

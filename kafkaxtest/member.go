@@ -137,7 +137,7 @@ func (s *Sim) JoinLoop(group, topic string, loop func(ctx context.Context, m *Me
 	s.T.Helper()
 	m := &Member{Name: fmt.Sprintf("%s-%d", s.options.members, s.count()), Group: group, sim: s}
 	c, err := kafkax.NewConsumer(append(append(append(s.ConsumerOptions(),
-		kafkax.WithConsumerGroupID(group), kafkax.WithConsumerTopic(topic)), opts...),
+		kafkax.WithConsumerGroupID(group), kafkax.WithConsumerTopic(topic), kafkax.WithConsumerErrorLogger(s.Logger(m.Name, group))), opts...),
 		kafkax.WithConsumerClientID(m.Name))...)
 	if err != nil {
 		s.fatalf("%v", err)
