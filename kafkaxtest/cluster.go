@@ -18,13 +18,9 @@ import (
 // as "max.message.bytes", "1000".
 func (s *Sim) CreateTopic(name string, partitions int, configs ...string) {
 	s.T.Helper()
-	values := map[string]string{}
-	for i := 0; i+1 < len(configs); i += 2 {
-		values[configs[i]] = configs[i+1]
-	}
 	ctx, cancel := s.bound()
 	defer cancel()
-	if err := s.backend.createTopic(ctx, name, partitions, values); err != nil {
+	if err := s.backend.createTopic(ctx, name, partitions, pairs(configs)); err != nil {
 		s.fatalf("creating topic %s: %v", name, err)
 	}
 	s.mu.Lock()
@@ -34,6 +30,15 @@ func (s *Sim) CreateTopic(name string, partitions int, configs ...string) {
 	}
 	s.mu.Unlock()
 	s.note("topic %s, %d partitions", name, partitions)
+}
+
+// pairs are names and values.
+func pairs(configs []string) map[string]string {
+	values := map[string]string{}
+	for i := 0; i+1 < len(configs); i += 2 {
+		values[configs[i]] = configs[i+1]
+	}
+	return values
 }
 
 // DeleteTopic deletes a topic and what is in it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -133,13 +134,9 @@ func (s *Sim) DeleteRecords(topic string, partition int, before int64) {
 func (s *Sim) Expire(topic string, age time.Duration) {
 	s.T.Helper()
 	m := s.memory("Expire")
-	defer s.alter()()
-	at, deleted := time.Now(), s.remember(topic)
-	s.configured(topic, map[string]string{"retention.ms": strconv.FormatInt(max(age.Milliseconds(), 1), 10)}, m.ApplyRetention)
-	for _, l := range s.logs(topic) {
-		deleted(l.partition, l.start, at)
-		s.note("%s[%d] begins at %d: what was older than %v is deleted", topic, l.partition, l.start, age)
-	}
+	restore := s.Configure(topic, "retention.ms", strconv.FormatInt(max(age.Milliseconds(), 1), 10))
+	defer restore()
+	m.ApplyRetention()
 }
 
 // Compact takes from a topic all that has a later message with the same key,
@@ -148,13 +145,37 @@ func (s *Sim) Expire(topic string, age time.Duration) {
 func (s *Sim) Compact(topic string) {
 	s.T.Helper()
 	m := s.memory("Compact")
-	defer s.alter()()
-	s.remember(topic)
+	restore := s.Configure(topic, "cleanup.policy", "compact", "retention.ms", "-1")
+	defer restore()
+	m.Compact()
+}
+
+// Configure gives a topic other settings until they are restored, as pairs of a
+// name and a value: see [Sim.CreateTopic]. Another call that deletes records
+// waits until then: what goes meanwhile is taken for what these settings delete.
+func (s *Sim) Configure(topic string, configs ...string) (restore func()) {
+	s.T.Helper()
+	altered := s.alter()
+	values := pairs(configs)
+	at, deleted := time.Now(), s.remember(topic)
 	s.mu.Lock()
-	s.compacted[topic] = true
+	s.compacted[topic] = s.compacted[topic] || strings.Contains(values["cleanup.policy"], "compact")
 	s.mu.Unlock()
-	s.configured(topic, map[string]string{"cleanup.policy": "compact", "retention.ms": "-1"}, m.Compact)
-	s.note("topic %s is compacted", topic)
+	if err := s.configure(topic, values, kmsg.IncrementalAlterConfigOpSet); err != nil {
+		altered()
+		s.fatalf("settings of %s: %v", topic, err)
+	}
+	s.note("topic %s has the settings %q", topic, configs)
+	return s.once(func() {
+		defer altered()
+		if err := s.configure(topic, values, kmsg.IncrementalAlterConfigOpDelete); err != nil {
+			s.fatalf("settings of %s: %v", topic, err)
+		}
+		for _, l := range s.logs(topic) {
+			deleted(l.partition, l.start, at)
+			s.note("%s[%d] has %d to %d", topic, l.partition, l.start, l.end)
+		}
+	})
 }
 
 // alter waits until no other call deletes records: what one remembers, another
@@ -162,19 +183,6 @@ func (s *Sim) Compact(topic string) {
 func (s *Sim) alter() (done func()) {
 	s.altering <- struct{}{}
 	return func() { <-s.altering }
-}
-
-// configured calls f while a topic has settings that it has not otherwise.
-func (s *Sim) configured(topic string, values map[string]string, f func()) {
-	s.T.Helper()
-	const set, unset = kmsg.IncrementalAlterConfigOpSet, kmsg.IncrementalAlterConfigOpDelete
-	if err := s.configure(topic, values, set); err != nil {
-		s.fatalf("settings of %s: %v", topic, err)
-	}
-	f()
-	if err := s.configure(topic, values, unset); err != nil {
-		s.fatalf("settings of %s: %v", topic, err)
-	}
 }
 
 func (s *Sim) configure(topic string, values map[string]string, op kmsg.IncrementalAlterConfigOp) error {

@@ -30,6 +30,9 @@ type course struct {
 	plains    atomic.Int64 // members of plain kafka-go there were
 
 	transactions atomic.Int64 // that there were
+	letters      sync.Mutex   // held while there is no dead letter topic
+	settings     sync.Mutex   // held while the topic has other settings
+	clocks       clocks
 
 	mu      sync.Mutex
 	members []*member
@@ -70,13 +73,21 @@ func (c *course) join(r *rand.Rand) {
 	case c.nodes != nil && r.IntN(3) > 0:
 		m = c.launch(r.Uint64())
 	default:
-		here := c.sim.JoinLoop(c.group, c.topic, c.mode.consume(r), c.mode.consumerOptions(c.dead)...)
-		m = &member{name: here.Name, leave: func() { _ = here.Leave() }, crash: here.Crash}
+		m = c.joinHere(r)
 	}
 	if m == nil {
 		return // the test has failed
 	}
 	c.add(m)
+}
+
+// joinHere is a join in this process.
+func (c *course) joinHere(r *rand.Rand) *member {
+	if c.plain {
+		return c.joinPlain(r)
+	}
+	here := c.sim.JoinLoop(c.group, c.topic, c.mode.consume(r), c.mode.consumerOptions(c.dead)...)
+	return &member{name: here.Name, leave: func() { _ = here.Leave() }, crash: here.Crash}
 }
 
 func (c *course) add(m *member) {
@@ -122,15 +133,23 @@ func (c *course) lose(r *rand.Rand, how func(*member) func()) func() {
 	return func() { c.join(r) }
 }
 
-// moveLeader does not while a node is away: it could not be done.
-func (c *course) moveLeader(r *rand.Rand) func() {
+// whole calls f while all nodes are there. It says whether they were: what is
+// asked of the cluster could not be done otherwise.
+func (c *course) whole(f func()) bool {
 	if c.nodes != nil {
 		if !c.nodes.all.TryLock() {
-			return nil
+			return false
 		}
 		defer c.nodes.all.Unlock()
 	}
-	c.sim.MoveLeader(c.topic, r.IntN(c.mode.partitions), r.IntN(c.mode.nodes))
+	f()
+	return true
+}
+
+func (c *course) moveLeader(r *rand.Rand) func() {
+	if !c.whole(func() { c.sim.MoveLeader(c.topic, r.IntN(c.mode.partitions), r.IntN(c.mode.nodes)) }) {
+		return nil
+	}
 	return nothing
 }
 
@@ -144,18 +163,22 @@ func (c *course) stranger() {
 
 // transaction begins one, of which half are aborted.
 func (c *course) transaction(r *rand.Rand) func() {
+	t := c.sim.Begin(c.together(r)...)
+	if r.IntN(2) == 0 {
+		return t.Commit
+	}
+	return t.Abort
+}
+
+// together is the messages of one transaction.
+func (c *course) together(r *rand.Rand) (msgs []kafkax.Message) {
 	n := c.transactions.Add(1)
-	var msgs []kafkax.Message
 	for i := range 1 + r.IntN(5) {
 		msgs = append(msgs, kafkax.Message{
 			Topic: c.topic, Key: fmt.Append(nil, "key-", r.IntN(20)), Value: fmt.Append(nil, "transaction-", n, "-", i, " "),
 		})
 	}
-	t := c.sim.Begin(msgs...)
-	if r.IntN(2) == 0 {
-		return t.Commit
-	}
-	return t.Abort
+	return msgs
 }
 
 // run goes through a schedule, lets all end, and judges. It returns what is

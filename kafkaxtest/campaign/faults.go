@@ -52,8 +52,8 @@ var codes = map[kmsg.Key][]kafka.Error{
 	kmsg.LeaveGroup:      {kafka.NotCoordinatorForGroup, kafka.GroupCoordinatorNotAvailable},
 }
 
-// faults are what the campaign does wherever it runs; see memoryFaults and
-// nodeFaults too. What is left out, and why, is in leftOut.
+// faults are what the campaign does wherever it runs, and so are topicFaults and
+// groupFaults; see memoryFaults, memoryTopicFaults and nodeFaults too. What is left out, and why, is in leftOut.
 var faults = []fault{
 	{"connections cut", false, func(r *rand.Rand, c *course) func() {
 		c.sim.Cut(c.target(r))

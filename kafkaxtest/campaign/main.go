@@ -56,7 +56,7 @@ func main() {
 	campaign := func(t *testing.T) {
 		where, perform := simulation, simulate
 		if *onReal {
-			cluster, err := kafkatest.Run(nodeCount)
+			cluster, err := kafkatest.Run(nodeCount, cleaning...)
 			if err != nil {
 				t.Fatal(err)
 			}

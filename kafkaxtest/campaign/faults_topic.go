@@ -1,0 +1,195 @@
+package main
+
+import (
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/bi-common/kafkax/kafkaxtest"
+	"github.com/bi-common/kafkax/kafkaxtest/history"
+)
+
+// What the names of faults begin with that are not for all modes.
+const (
+	letterTopics = "dead letter topic"
+	transactions = "transaction"
+)
+
+// fits says whether a fault has a place in a mode.
+func (f fault) fits(m mode) bool {
+	switch {
+	case m.calm && !f.calm:
+		return false
+	case strings.HasPrefix(f.name, letterTopics):
+		return m.deadLetters
+	case strings.HasPrefix(f.name, transactions):
+		return m.committed
+	}
+	return true
+}
+
+// topicFaults are what is done to topics and to what stands in them.
+var topicFaults = []fault{
+	{"partitions added", true, func(r *rand.Rand, c *course) func() { return c.addPartitions(r) }},
+	{"records deleted", true, func(r *rand.Rand, c *course) func() { return c.deleteRecords(r) }},
+	{"clock jumps", true, func(_ *rand.Rand, c *course) func() { return c.clocks.jump() }},
+	{"transaction times out", true, func(r *rand.Rand, c *course) func() { return c.abandon(r) }},
+	{letterTopics + " missing", false, func(_ *rand.Rand, c *course) func() { return c.missLetters() }},
+}
+
+// memoryTopicFaults are those that only the cluster in memory can be made to do
+// when it is told to.
+var memoryTopicFaults = []fault{
+	{"retention", true, func(r *rand.Rand, c *course) func() {
+		c.sim.Expire(c.topic, time.Duration(r.IntN(60))*time.Second)
+		return nothing
+	}},
+	{"compaction", true, func(_ *rand.Rand, c *course) func() {
+		c.sim.Compact(c.topic)
+		return nothing
+	}},
+}
+
+// groupFaults are what is done to the group as a whole, and to what its members
+// send by themselves. What they do not reach is in leftOut.
+var groupFaults = []fault{
+	{"storm", true, func(r *rand.Rand, c *course) func() { return c.storm(r) }},
+	{"group's answers cut", false, func(r *rand.Rand, c *course) func() {
+		return c.sim.CutAt(kafkaxtest.Target{Requests: groupKindsToCut, Answers: true}, 1+r.IntN(5), r.IntN(40))
+	}},
+	{"group's requests cut", false, func(r *rand.Rand, c *course) func() {
+		return c.sim.CutAt(kafkaxtest.Target{Requests: groupKindsToCut}, 1+r.IntN(5), r.IntN(60))
+	}},
+	{"group never answered", false, func(r *rand.Rand, c *course) func() {
+		over := c.sim.Lose(kafkaxtest.Target{Requests: groupKindsToLose, Answers: r.IntN(2) == 0})
+		c.leave(r) // else nobody sends any
+		c.join(r)
+		return over
+	}},
+}
+
+// groupKindsToCut are those of groupKinds that may break in their middle, and
+// groupKindsToLose those that may get no answer.
+var (
+	groupKindsToCut  = []kmsg.Key{kmsg.Heartbeat, kmsg.LeaveGroup, kmsg.OffsetFetch}
+	groupKindsToLose = []kmsg.Key{kmsg.LeaveGroup, kmsg.OffsetFetch}
+)
+
+// mostPartitions is how many a topic comes to have in a schedule.
+const mostPartitions = 12
+
+// addPartitions adds one or two. A key may then have messages in two partitions,
+// and no order between these.
+func (c *course) addPartitions(r *rand.Rand) (end func()) {
+	n := min(c.sim.Partitions(c.topic)+1+r.IntN(2), mostPartitions)
+	c.whole(func() {
+		if n > c.sim.Partitions(c.topic) {
+			c.sim.AddPartitions(c.topic, n)
+			end = nothing
+		}
+	})
+	return end
+}
+
+// deleteRecords deletes what stands before a place in a partition: one that the
+// group has left behind, one ahead of it, or the end.
+func (c *course) deleteRecords(r *rand.Rand) (end func()) {
+	if !c.settings.TryLock() {
+		return nil // it would wait for them
+	}
+	defer c.settings.Unlock()
+	c.whole(func() {
+		partition := r.IntN(c.sim.Partitions(c.topic))
+		first, next := c.sim.Offsets(c.topic, partition)
+		position := min(max(c.sim.Committed(c.group, c.topic)[partition], first), next)
+		before := next
+		switch r.IntN(3) {
+		case 0:
+			before = first + r.Int64N(position-first+1)
+		case 1:
+			before = position + r.Int64N(next-position+1)
+		}
+		if before > first {
+			c.sim.DeleteRecords(c.topic, partition, before)
+			end = nothing
+		}
+	})
+	return end
+}
+
+// abandon begins a transaction whose producer is gone at once. It is over when
+// brokers have aborted it.
+func (c *course) abandon(r *rand.Rand) func() {
+	timeout := time.Duration(5+r.IntN(15)) * time.Second
+	c.sim.BeginFor(timeout, c.together(r)...).Abandon()
+	began := time.Now()
+	return func() { time.Sleep(timeout - time.Since(began)) }
+}
+
+// missLetters takes the dead letter topic away, and makes it again.
+func (c *course) missLetters() (end func()) {
+	if !c.letters.TryLock() {
+		return nil // it is away
+	}
+	c.sim.DeleteTopic(c.dead)
+	over := c.fault(history.Refused, "", "no topic "+c.dead)
+	return func() {
+		defer c.letters.Unlock()
+		c.sim.CreateTopic(c.dead, 1)
+		over()
+	}
+}
+
+// storm has many members come at once and leave at once, again and again.
+func (c *course) storm(r *rand.Rand) (end func()) {
+	over, done := make(chan struct{}), make(chan struct{})
+	go func() { // end waits for it
+		defer close(done)
+		for round := 0; ; round++ {
+			c.gust(r, over)
+			if round == stormRounds || closed(over) {
+				return
+			}
+		}
+	}()
+	return func() {
+		close(over)
+		<-done
+	}
+}
+
+const (
+	stormRounds = 2 // more than the first
+	gustAtMost  = 5 * time.Second
+)
+
+// gust is one round of a storm: it is over when all have left.
+func (c *course) gust(r *rand.Rand, over <-chan struct{}) {
+	var crowd []*member
+	for range 5 + r.IntN(6) {
+		if m := c.joinHere(r); m != nil {
+			crowd = append(crowd, m)
+		}
+	}
+	select {
+	case <-over:
+	case <-time.After(time.Duration(r.Int64N(int64(gustAtMost)))):
+	}
+	var leaving sync.WaitGroup
+	for _, m := range crowd {
+		leaving.Go(m.leave)
+	}
+	leaving.Wait()
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
