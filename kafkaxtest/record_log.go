@@ -72,10 +72,10 @@ func (s *Sim) remember(topic string) (deleted func(partition int, before int64, 
 	return func(partition int, before int64, at time.Time) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		for offset, r := range s.went[s.logLocked(topic, partition)] {
-			if offset < before && r.Gone.IsZero() {
+		for _, r := range standing[partition] { // what had gone before, went otherwise
+			if r.Offset < before {
 				r.Gone = at
-				s.went[s.logLocked(topic, partition)][offset] = r
+				s.went[s.logLocked(topic, partition)][r.Offset] = r
 			}
 		}
 	}

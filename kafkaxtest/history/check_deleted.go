@@ -52,7 +52,11 @@ func (p *partitionCheck) untold() {
 		if offset >= p.committed {
 			return
 		}
-		if _, ok := p.finished[offset]; ok || !p.gone(offset, p.end) || p.goneAt(offset) < p.begun || p.passed(offset) {
+		if _, ok := p.finished[offset]; ok || !p.gone(offset, p.end) || p.goneAt(offset) < p.begun {
+			continue
+		}
+		if p.passed(offset) {
+			p.report.Missed++
 			continue
 		}
 		p.blame("deleted, untold", Violation{TopicPartition: p.tp, Offset: offset, Group: p.name, Member: p.last.Member, Events: []Event{p.last}},
