@@ -1,15 +1,5 @@
 package history
 
-// seek takes a position that was set otherwise than by reading.
-func (p *partitionCheck) seek(e Seek, at int64) {
-	if e.Reset && e.From < e.Offset {
-		p.resets = append(p.resets, e) // it excuses only what it passed over
-		return
-	}
-	p.seeks = append(p.seeks, e)
-	p.sought = at
-}
-
 // told says whether a reset named an offset among what it passed over.
 func (p *partitionCheck) told(offset int64) bool {
 	for _, s := range p.resets {
@@ -18,6 +8,12 @@ func (p *partitionCheck) told(offset int64) bool {
 		}
 	}
 	return false
+}
+
+// leftBehind says whether a reset went to the end of the log from before an offset,
+// as it may where that was asked for.
+func (p *partitionCheck) leftBehind(offset int64) bool {
+	return p.groupCheck.rules.Reset == Latest && p.told(offset)
 }
 
 // goneAt is when a record was deleted; 0 if that is not known.
@@ -52,10 +48,10 @@ func (p *partitionCheck) untold() {
 		if offset >= p.committed {
 			return
 		}
-		if _, ok := p.finished[offset]; ok || !p.gone(offset, p.end) || p.goneAt(offset) < p.begun {
+		if p.done(offset) || !p.gone(offset, p.end) || p.goneAt(offset) < p.begun || p.forgiven[offset] {
 			continue
 		}
-		if p.passed(offset) {
+		if p.told(offset) {
 			p.report.Missed++
 			continue
 		}

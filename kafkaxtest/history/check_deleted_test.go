@@ -45,6 +45,17 @@ func rowsOfDeleted() []row {
 			good: []Event{started(), handled("a", 0, 1), committed(1, 2.5), reset(1, 2, 4), handled("a", 2, 6)},
 		},
 		{
+			site: "commit unhandled", name: "of what a reset passed over, though it stood", logs: gone(3),
+			bad:  []Event{handled("a", 0, 1), committed(1, 2.5), reset(1, 3, 4), committed(3, 5)},
+			good: []Event{handled("a", 0, 1), committed(1, 2.5), reset(1, 2, 4), handled("a", 2, 5), committed(3, 6)},
+		},
+		{
+			site: "commit unhandled", name: "of what a reset to the end passed over", logs: gone(3),
+			rules: Rules{GroupRules: GroupRules{Reset: Latest}},
+			bad:   []Event{handled("a", 0, 1), committed(1, 2.5), reset(1, 2, 4), committed(3, 5)},
+			good:  []Event{handled("a", 0, 1), committed(1, 2.5), reset(1, 3, 4), committed(3, 6)},
+		},
+		{
 			site: "never handled", name: "the last value of a key", logs: compacted, rules: complete,
 			bad:  []Event{started(), handled("a", 1, 2)},
 			good: []Event{started(), handled("a", 1, 2), handled("a", 2, 4)},

@@ -83,7 +83,9 @@ type row struct {
 	goodLogs  []Log // if it differs by its logs
 }
 
-func rows() []row { return append(rowsOfStanding(), rowsOfDeleted()...) }
+func rows() []row {
+	return slices.Concat(rowsOfStanding(), rowsOfDeleted(), rowsOfSeeks(), rowsOfLatest(), rowsOfMembers())
+}
 
 // rowsOfStanding are of logs that keep what they have.
 func rowsOfStanding() []row {

@@ -98,6 +98,7 @@ var kindOf = map[site]Kind{
 	"deleted, untold":      Untold,
 	"back":                 StepBack,
 	"never handled":        SkippedOffset,
+	"latest, late":         SkippedOffset,
 	"order, partition":     OutOfOrder,
 	"order, key":           OutOfOrder,
 	"overlap":              Overlap,
