@@ -44,13 +44,27 @@ var topicFaults = []fault{
 // when it is told to.
 var memoryTopicFaults = []fault{
 	{"retention", true, func(r *rand.Rand, c *course) func() {
-		c.sim.Expire(c.topic, time.Duration(r.IntN(60))*time.Second)
-		return nothing
+		age := time.Duration(r.IntN(30)) * time.Second
+		return c.behind(r, func() { c.sim.Expire(c.topic, age) })
 	}},
-	{"compaction", true, func(_ *rand.Rand, c *course) func() {
-		c.sim.Compact(c.topic)
-		return nothing
+	{"compaction", true, func(r *rand.Rand, c *course) func() {
+		return c.behind(r, func() { c.sim.Compact(c.topic) })
 	}},
+}
+
+// behind calls what deletes records: at once, or when the group has come to be
+// behind, as nobody is given any until it is over. Where nothing may break, it is
+// at once.
+func (c *course) behind(r *rand.Rand, deletes func()) (end func()) {
+	if r.IntN(2) == 0 || c.mode.calm {
+		deletes()
+		return nothing
+	}
+	release := c.sim.Hold(kafkaxtest.Target{Requests: []kmsg.Key{kmsg.Fetch}, Answers: true})
+	return func() {
+		defer release()
+		deletes()
+	}
 }
 
 // groupFaults are what is done to the group as a whole, and to what its members
@@ -95,29 +109,28 @@ func (c *course) addPartitions(r *rand.Rand) (end func()) {
 }
 
 // deleteRecords deletes what stands before a place in a partition: one that the
-// group has left behind, one ahead of it, or the end.
+// group has left behind, one ahead of it, or the end. It does not while the topic
+// has settings for which it would have to wait.
 func (c *course) deleteRecords(r *rand.Rand) (end func()) {
-	if !c.settings.TryLock() {
-		return nil // it would wait for them
-	}
-	defer c.settings.Unlock()
-	c.whole(func() {
-		partition := r.IntN(c.sim.Partitions(c.topic))
-		first, next := c.sim.Offsets(c.topic, partition)
-		position := min(max(c.sim.Committed(c.group, c.topic)[partition], first), next)
-		before := next
-		switch r.IntN(3) {
-		case 0:
-			before = first + r.Int64N(position-first+1)
-		case 1:
-			before = position + r.Int64N(next-position+1)
+	partition, which, share := r.IntN(c.sim.Partitions(c.topic)), r.IntN(3), r.Float64()
+	return c.behind(r, func() {
+		if !c.settings.TryLock() {
+			return
 		}
-		if before > first {
+		defer c.settings.Unlock()
+		c.whole(func() {
+			first, next := c.sim.Offsets(c.topic, partition)
+			position := min(max(c.sim.Committed(c.group, c.topic)[partition], first), next)
+			before := next
+			switch which {
+			case 0:
+				before = first + int64(share*float64(position-first))
+			case 1:
+				before = position + int64(share*float64(next-position))
+			}
 			c.sim.DeleteRecords(c.topic, partition, before)
-			end = nothing
-		}
+		})
 	})
-	return end
 }
 
 // abandon begins a transaction whose producer is gone at once. It is over when
