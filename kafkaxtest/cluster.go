@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/bi-common/kafkax"
+	"github.com/bi-common/kafkax/kafkaxtest/history"
 )
 
 // CreateTopic makes a topic, with configs as pairs of a name and a value, such
@@ -41,16 +43,28 @@ func pairs(configs []string) map[string]string {
 	return values
 }
 
-// DeleteTopic deletes a topic and what is in it.
+// DeleteTopic deletes a topic and what is in it. [Sim.Check] knows what a topic
+// that members consume had until then.
 func (s *Sim) DeleteTopic(name string) {
 	s.T.Helper()
+	defer s.alter()()
+	var ended []history.Log
+	at := time.Now()
+	if s.consumed()[name] {
+		s.remember(name)
+		for _, l := range s.logs(name) {
+			ended = append(ended, history.Log{TopicPartition: s.log(name, l.partition), Start: l.start, Deleted: at})
+		}
+	}
 	ctx, cancel := s.bound()
 	defer cancel()
 	if err := s.backend.deleteTopic(ctx, name); err != nil {
 		s.fatalf("deleting topic %s: %v", name, err)
 	}
+	s.feed.PurgeTopicsFromClient(name) // the next of that name is another
 	s.mu.Lock()
 	s.deleted[name] = true
+	s.ended[name] = append(s.ended[name], ended...)
 	s.mu.Unlock()
 	s.note("topic %s deleted", name)
 }

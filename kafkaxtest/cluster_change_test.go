@@ -200,3 +200,32 @@ func TestCompact(t *testing.T) {
 		}
 	}, kafkaxtest.Topic("orders", 1), kafkaxtest.Identify(id))
 }
+
+// What a topic had before it was deleted is judged by itself, and so is what it
+// has when it is made again.
+func TestDeleteTopic(t *testing.T) {
+	t.Parallel()
+	kafkaxtest.Run(t, func(s *kafkaxtest.Sim) {
+		round := func(name string) {
+			m := s.Join("billing", "orders", nothing)
+			for i := range 10 {
+				s.Send(kafkax.Message{Topic: "orders", Value: fmt.Append(nil, name, i)})
+			}
+			s.WaitCommitted("billing", "orders")
+			if err := m.Leave(); err != nil {
+				s.T.Error(err)
+			}
+		}
+		round("first-")
+		s.DeleteTopic("orders")
+		s.CreateTopic("orders", 1)
+		round("second-")
+		s.Check(complete)
+		for i, want := range []string{"first-9", "second-9"} {
+			log := s.Recorded().Logs()[i]
+			if log.Incarnation != i || log.Deleted.IsZero() != (i == 1) || len(log.Records) != 10 || log.Records[9].ID != want {
+				s.T.Errorf("log %d: %+v", i, log)
+			}
+		}
+	}, kafkaxtest.Topic("orders", 1), kafkaxtest.Identify(id))
+}

@@ -27,8 +27,7 @@ func (s *Sim) Recorded() *history.History { return s.events }
 // Check judges all that was recorded, and fails the test with what was broken
 // and what led there. It belongs at the end of a test, when members have left.
 // It knows the logs as they are then, and what [Sim.DeleteRecords], [Sim.Expire]
-// and [Sim.Compact] took from them; a topic that was deleted makes it know too
-// little.
+// and [Sim.Compact] took from them, and what [Sim.DeleteTopic] did.
 func (s *Sim) Check(rules history.Rules) *history.Report {
 	s.T.Helper()
 	report := s.Judge(rules)
@@ -266,7 +265,7 @@ func recordsOf(data []byte) []kafkax.Message {
 // it.
 func (s *Sim) recordCall(ctx context.Context, member, group string, msg kafkax.Message, batch int) (end func(err error)) {
 	d := history.Delivery{
-		Member: member, Group: group, TopicPartition: s.log(msg.Topic, msg.Partition), Offset: msg.Offset,
+		Member: member, Group: group, TopicPartition: s.logOf(msg), Offset: msg.Offset,
 		ID: s.identify(msg), Key: string(msg.Key), Batch: batch, Began: time.Now(),
 	}
 	s.mu.Lock()

@@ -84,24 +84,49 @@ func (s *Sim) remember(topic string) (deleted func(partition int, before int64, 
 func (s *Sim) addLogs(topic string) {
 	s.T.Helper()
 	standing := s.standing(topic)
+	s.mu.Lock()
+	compacted, ended := s.compacted[topic], slices.Clone(s.ended[topic])
+	s.mu.Unlock()
+	for _, log := range ended {
+		log.Records = s.all(log.TopicPartition, nil)
+		s.events.AddLog(log)
+	}
 	for _, l := range s.logs(topic) {
-		tp := s.log(topic, l.partition)
-		log := history.Log{TopicPartition: tp, Start: l.start, End: l.end}
-		s.mu.Lock()
-		all, compacted := maps.Clone(s.went[tp]), s.compacted[topic]
-		s.mu.Unlock()
+		log := history.Log{TopicPartition: s.log(topic, l.partition), Start: l.start, End: l.end}
 		if compacted {
 			log.Missing = gapsOf(standing[l.partition], l)
 		}
-		if all == nil {
-			all = map[int64]stored{}
-		}
-		for _, r := range standing[l.partition] {
-			all[r.Offset] = r
-		}
-		log.Records = settled(slices.SortedFunc(maps.Values(all), func(a, b stored) int { return cmp.Compare(a.Offset, b.Offset) }))
+		log.Records = s.all(log.TopicPartition, standing[l.partition])
 		s.events.AddLog(log)
 	}
+}
+
+// all is what a log has, and what it had when some of it went.
+func (s *Sim) all(tp history.TopicPartition, standing []stored) []history.Record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := map[int64]stored{}
+	maps.Copy(all, s.went[tp])
+	for _, r := range standing {
+		all[r.Offset] = r
+	}
+	return settled(slices.SortedFunc(maps.Values(all), func(a, b stored) int { return cmp.Compare(a.Offset, b.Offset) }))
+}
+
+// logOf is the log that a message came from, which may be of a topic that was
+// deleted meanwhile, as far as messages can be told apart.
+func (s *Sim) logOf(m kafkax.Message) history.TopicPartition {
+	id := s.identify(m)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.logLocked(m.Topic, m.Partition)
+	for was := now; was.Incarnation > 0 && id != ""; {
+		was.Incarnation--
+		if s.went[was][m.Offset].ID == id {
+			return was
+		}
+	}
+	return now
 }
 
 // settled gives each record of a transaction what its producer's next control

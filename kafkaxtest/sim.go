@@ -54,6 +54,7 @@ type Sim struct {
 	deleted  map[string]bool
 
 	altering  chan struct{}                               // held while records are deleted
+	ended     map[string][]history.Log                    // of topics that were deleted
 	went      map[history.TopicPartition]map[int64]stored // what was there when some were
 	compacted map[string]bool
 }
@@ -140,7 +141,7 @@ func newSim(t testing.TB, virtual bool, opts []Option) *Sim {
 		changed: make(chan struct{}), joins: map[string]*kmsg.JoinGroupRequest{}, done: map[place]bool{},
 		events: new(history.History), assigned: map[memberOf]assigned{}, attempts: map[callOf]int{},
 		made: map[string]int{}, deleted: map[string]bool{},
-		altering: make(chan struct{}, 1), went: map[history.TopicPartition]map[int64]stored{}, compacted: map[string]bool{},
+		altering: make(chan struct{}, 1), ended: map[string][]history.Log{}, went: map[history.TopicPartition]map[int64]stored{}, compacted: map[string]bool{},
 	}
 	s.network.Observe = s.observe
 	s.network.Spare = o.spare

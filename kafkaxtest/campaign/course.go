@@ -32,6 +32,7 @@ type course struct {
 	transactions atomic.Int64 // that there were
 	letters      sync.Mutex   // held while there is no dead letter topic
 	settings     sync.Mutex   // held while the topic has other settings
+	there        sync.RWMutex // held while it is away, by others while it must not go
 	clocks       clocks
 
 	mu      sync.Mutex
@@ -133,9 +134,13 @@ func (c *course) lose(r *rand.Rand, how func(*member) func()) func() {
 	return func() { c.join(r) }
 }
 
-// whole calls f while all nodes are there. It says whether they were: what is
-// asked of the cluster could not be done otherwise.
+// whole calls f while all nodes are there, and the topic is. It says whether they
+// were: what is asked of the cluster could not be done otherwise.
 func (c *course) whole(f func()) bool {
+	if !c.there.TryRLock() {
+		return false
+	}
+	defer c.there.RUnlock()
 	if c.nodes != nil {
 		if !c.nodes.all.TryLock() {
 			return false
@@ -163,11 +168,18 @@ func (c *course) stranger() {
 
 // transaction begins one, of which half are aborted.
 func (c *course) transaction(r *rand.Rand) func() {
-	t := c.sim.Begin(c.together(r)...)
-	if r.IntN(2) == 0 {
-		return t.Commit
+	if !c.there.TryRLock() {
+		return nil
 	}
-	return t.Abort
+	t := c.sim.Begin(c.together(r)...)
+	end := t.Abort
+	if r.IntN(2) == 0 {
+		end = t.Commit
+	}
+	return func() {
+		defer c.there.RUnlock()
+		end()
+	}
 }
 
 // together is the messages of one transaction.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/bi-common/kafkax"
 	"github.com/bi-common/kafkax/kafkaxtest"
 	"github.com/bi-common/kafkax/kafkaxtest/history"
 )
@@ -45,10 +47,10 @@ var topicFaults = []fault{
 var memoryTopicFaults = []fault{
 	{"retention", true, func(r *rand.Rand, c *course) func() {
 		age := time.Duration(r.IntN(30)) * time.Second
-		return c.behind(r, func() { c.sim.Expire(c.topic, age) })
+		return c.behind(r, func() { c.whole(func() { c.sim.Expire(c.topic, age) }) })
 	}},
 	{"compaction", true, func(r *rand.Rand, c *course) func() {
-		return c.behind(r, func() { c.sim.Compact(c.topic) })
+		return c.behind(r, func() { c.whole(func() { c.sim.Compact(c.topic) }) })
 	}},
 }
 
@@ -98,9 +100,10 @@ const mostPartitions = 12
 // addPartitions adds one or two. A key may then have messages in two partitions,
 // and no order between these.
 func (c *course) addPartitions(r *rand.Rand) (end func()) {
-	n := min(c.sim.Partitions(c.topic)+1+r.IntN(2), mostPartitions)
+	more := 1 + r.IntN(2)
 	c.whole(func() {
-		if n > c.sim.Partitions(c.topic) {
+		had := c.sim.Partitions(c.topic)
+		if n := min(had+more, mostPartitions); n > had {
 			c.sim.AddPartitions(c.topic, n)
 			end = nothing
 		}
@@ -112,7 +115,7 @@ func (c *course) addPartitions(r *rand.Rand) (end func()) {
 // group has left behind, one ahead of it, or the end. It does not while the topic
 // has settings for which it would have to wait.
 func (c *course) deleteRecords(r *rand.Rand) (end func()) {
-	partition, which, share := r.IntN(c.sim.Partitions(c.topic)), r.IntN(3), r.Float64()
+	partition, which, share := r.IntN(c.mode.partitions), r.IntN(3), r.Float64()
 	return c.behind(r, func() {
 		if !c.settings.TryLock() {
 			return
@@ -136,10 +139,44 @@ func (c *course) deleteRecords(r *rand.Rand) (end func()) {
 // abandon begins a transaction whose producer is gone at once. It is over when
 // brokers have aborted it.
 func (c *course) abandon(r *rand.Rand) func() {
+	if !c.there.TryRLock() {
+		return nil
+	}
 	timeout := time.Duration(5+r.IntN(15)) * time.Second
 	c.sim.BeginFor(timeout, c.together(r)...).Abandon()
 	began := time.Now()
-	return func() { time.Sleep(timeout - time.Since(began)) }
+	return func() {
+		defer c.there.RUnlock()
+		time.Sleep(timeout - time.Since(began))
+	}
+}
+
+// makeAgain deletes the topic, and makes it again: with fewer records than it had,
+// which are those that are sent from then on, or at once with more.
+func (c *course) makeAgain(r *rand.Rand) (end func()) {
+	if !c.there.TryLock() {
+		return nil
+	}
+	number, more := c.transactions.Add(1), 0
+	if r.IntN(2) == 0 {
+		for partition := range c.mode.partitions {
+			_, next := c.sim.Offsets(c.topic, partition)
+			more += int(next)
+		}
+		more += more/2 + 100
+	}
+	over := c.fault(history.Refused, "", "no topic "+c.topic)
+	c.sim.DeleteTopic(c.topic)
+	return func() {
+		defer c.there.Unlock()
+		c.sim.CreateTopic(c.topic, c.mode.partitions)
+		over()
+		msgs := make([]kafkax.Message, more)
+		for i := range msgs {
+			msgs[i] = kafkax.Message{Topic: c.topic, Partition: i % c.mode.partitions, Value: fmt.Appendf(nil, "again-%d-%d ", number, i)}
+		}
+		c.sim.Send(msgs...)
+	}
 }
 
 // missLetters takes the dead letter topic away, and makes it again.

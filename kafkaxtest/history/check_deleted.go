@@ -60,3 +60,17 @@ func (p *partitionCheck) untold() {
 		return // those behind it are of the same
 	}
 }
+
+// inherit gives a member the partition of a topic that was made again, if it had
+// it before: it reads the new log from its start.
+func (p *partitionCheck) inherit(member string, at int64) (*assignment, bool) {
+	for was := p.tp; was.Incarnation > 0; {
+		was.Incarnation--
+		if a, ok := p.owned[claim{member, was}]; ok && a.revoked == 0 {
+			next := &assignment{began: at, lanes: map[string]Delivery{}}
+			p.owned[claim{member, p.tp}] = next
+			return next, true
+		}
+	}
+	return nil, false
+}

@@ -11,6 +11,7 @@ func rowsOfDeleted() []row {
 	reset := func(from, to int64, at float64) Seek {
 		return Seek{Member: "a", Group: "g", TopicPartition: tp, Reset: true, From: from, Offset: to, Time: second(at)}
 	}
+	again := func(d Delivery) Delivery { d.Incarnation = 1; return d } // in a topic that was made again
 	complete := Rules{GroupRules: GroupRules{Complete: true}}
 	// compacted has the last value of each key.
 	compacted := []Log{with(logOf(3), func(l *Log) {
@@ -64,6 +65,15 @@ func rowsOfDeleted() []row {
 			site: "skipped", name: "the last value of a key", logs: compacted,
 			bad:  []Event{assigned("a", 0), handled("a", 2, 4)},
 			good: []Event{assigned("a", 0), handled("a", 1, 2), handled("a", 2, 4)},
+		},
+		{
+			site: "skipped", name: "at the start of a topic that was made again",
+			logs: []Log{
+				with(logOf(2), func(l *Log) { l.Deleted = second(3) }),
+				with(logOf(2), func(l *Log) { l.Incarnation = 1 }),
+			},
+			bad:  []Event{assigned("a", 0), handled("a", 0, 1), again(handled("a", 1, 5))},
+			good: []Event{assigned("a", 0), handled("a", 0, 1), again(handled("a", 0, 5)), again(handled("a", 1, 6))},
 		},
 		{
 			site: "no progress", name: "until it was deleted", logs: gone(60),

@@ -123,6 +123,9 @@ func (p *partitionCheck) handlerBegan(d Delivery, m moment) {
 		p.repeated(d, was, m)
 	}
 	a, ok := p.owned[claim{d.Member, p.tp}]
+	if !ok {
+		a, ok = p.inherit(d.Member, m.t)
+	}
 	switch {
 	case !ok && p.assigns:
 		p.blame("member without claim", violationAt(d, d), "%s handled a message of a partition that it did not have", d.Member)
