@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -112,7 +113,7 @@ func (s *Sim) recordAnswer(f *network.Frame) {
 		switch res.ErrorCode {
 		case kerr.UnknownMemberID.Code, kerr.IllegalGeneration.Code:
 			req := f.Request.(*kmsg.HeartbeatRequest)
-			s.recordRevoked(f.Client, req.Group, req.MemberID, true)
+			s.recordRevoked(f.Client, req.Group, known(req.MemberID), true)
 		}
 	case *kmsg.OffsetCommitResponse:
 		req := f.Request.(*kmsg.OffsetCommitRequest)
@@ -139,11 +140,11 @@ func (s *Sim) recordRequest(f *network.Frame) {
 		s.mu.Lock()
 		s.joins[req.Group] = req
 		s.mu.Unlock()
-		s.recordRevoked(f.Client, req.Group, "", false)
+		s.recordRevoked(f.Client, req.Group, rejoins(req), false)
 	case *kmsg.LeaveGroupRequest:
 		for _, m := range append(req.Members, kmsg.LeaveGroupRequestMember{MemberID: req.MemberID}) {
 			if m.MemberID != "" {
-				s.recordRevoked(f.Client, req.Group, m.MemberID, false)
+				s.recordRevoked(f.Client, req.Group, known(m.MemberID), false)
 			}
 		}
 	}
@@ -161,7 +162,11 @@ func (s *Sim) recordAssignment(member string, req *kmsg.SyncGroupRequest, data [
 		}
 	}
 	s.mu.Lock()
-	s.assigned[memberOf{member, req.Group}] = assigned{assign, req.MemberID}
+	of := memberOf{member, req.Group}
+	s.assigned[of] = slices.DeleteFunc(s.assigned[of], known(req.MemberID))
+	if len(assign.Partitions) > 0 {
+		s.assigned[of] = append(s.assigned[of], assigned{assign, req.MemberID})
+	}
 	s.mu.Unlock()
 	s.record(assign)
 }
@@ -176,18 +181,45 @@ type assigned struct {
 // memberOf is a member of one group; a client may be in several.
 type memberOf struct{ member, group string }
 
-// recordRevoked takes from a member what it has under an id; under which ever if
-// that is empty. One that is late is about what it had before.
-func (s *Sim) recordRevoked(member, group, id string, lost bool) {
-	s.mu.Lock()
-	had, ok := s.assigned[memberOf{member, group}]
-	if ok = ok && (id == "" || id == had.id); ok {
-		delete(s.assigned, memberOf{member, group})
+// known finds what a member has under an id.
+func known(id string) func(assigned) bool {
+	return func(a assigned) bool { return a.id == id }
+}
+
+// rejoins finds what a member gives back that joins again, under its id or another:
+// what it has of the topics that it subscribes to. A client that consumes several
+// topics may be a member for each.
+func rejoins(req *kmsg.JoinGroupRequest) func(assigned) bool {
+	topics := map[string]bool{}
+	for _, p := range req.Protocols {
+		var wants kmsg.ConsumerMemberMetadata
+		_ = wants.ReadFrom(p.Metadata) // what kafka-go sends ends behind the topics
+		for _, t := range wants.Topics {
+			topics[t] = true
+		}
 	}
+	return func(a assigned) bool {
+		return a.id == req.MemberID || slices.ContainsFunc(a.Partitions, func(tp history.TopicPartition) bool { return topics[tp.Topic] })
+	}
+}
+
+// recordRevoked takes from a member what it has of that kind. What is late is
+// about what it had before.
+func (s *Sim) recordRevoked(member, group string, which func(assigned) bool, lost bool) {
+	of := memberOf{member, group}
+	s.mu.Lock()
+	var had []assigned
+	s.assigned[of] = slices.DeleteFunc(s.assigned[of], func(a assigned) bool {
+		if !which(a) {
+			return false
+		}
+		had = append(had, a)
+		return true
+	})
 	s.mu.Unlock()
-	if ok {
+	for _, a := range had {
 		s.record(history.Revoke{
-			Member: member, Group: group, Generation: had.Generation, Partitions: had.Partitions, Time: time.Now(), Lost: lost,
+			Member: member, Group: group, Generation: a.Generation, Partitions: a.Partitions, Time: time.Now(), Lost: lost,
 		})
 	}
 }
@@ -269,7 +301,11 @@ func (s *Sim) recordCall(ctx context.Context, member, group string, msg kafkax.M
 		ID: s.identify(msg), Key: string(msg.Key), Batch: batch, Began: time.Now(),
 	}
 	s.mu.Lock()
-	d.Generation = s.assigned[memberOf{member, group}].Generation
+	for _, a := range s.assigned[memberOf{member, group}] {
+		if slices.Contains(a.Partitions, d.TopicPartition) {
+			d.Generation = a.Generation
+		}
+	}
 	at := callOf{member, group, d.Generation, place{msg.Topic, msg.Partition, msg.Offset}}
 	s.attempts[at]++
 	d.Attempt = s.attempts[at]

@@ -48,9 +48,9 @@ type Sim struct {
 	closers []func()
 
 	events   *history.History
-	assigned map[memberOf]assigned // what members have
-	attempts map[callOf]int        // of messages that are not handled
-	made     map[string]int        // how often a topic was made again
+	assigned map[memberOf][]assigned // what members have
+	attempts map[callOf]int          // of messages that are not handled
+	made     map[string]int          // how often a topic was made again
 	deleted  map[string]bool
 
 	altering  chan struct{}                               // held while records are deleted
@@ -139,7 +139,7 @@ func newSim(t testing.TB, virtual bool, opts []Option) *Sim {
 	s := &Sim{
 		T: t, options: o, virtual: virtual, network: network.New(), began: time.Now(),
 		changed: make(chan struct{}), joins: map[string]*kmsg.JoinGroupRequest{}, done: map[place]bool{},
-		events: new(history.History), assigned: map[memberOf]assigned{}, attempts: map[callOf]int{},
+		events: new(history.History), assigned: map[memberOf][]assigned{}, attempts: map[callOf]int{},
 		made: map[string]int{}, deleted: map[string]bool{},
 		altering: make(chan struct{}, 1), ended: map[string][]history.Log{}, went: map[history.TopicPartition]map[int64]stored{}, compacted: map[string]bool{},
 	}

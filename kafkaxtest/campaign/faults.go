@@ -100,6 +100,10 @@ var faults = []fault{
 		c.join(r)
 		return func() { c.leave(r) }
 	}},
+	{"members replaced in turn", true, func(r *rand.Rand, c *course) func() {
+		c.replace(r)
+		return nothing
+	}},
 	{"transaction", true, func(r *rand.Rand, c *course) func() { return c.transaction(r) }},
 	{"member crashes", false, func(r *rand.Rand, c *course) func() {
 		return c.lose(r, func(m *member) func() { return m.crash })

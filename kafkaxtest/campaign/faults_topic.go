@@ -46,11 +46,12 @@ var topicFaults = []fault{
 // when it is told to.
 var memoryTopicFaults = []fault{
 	{"retention", true, func(r *rand.Rand, c *course) func() {
-		age := time.Duration(r.IntN(30)) * time.Second
-		return c.behind(r, func() { c.whole(func() { c.sim.Expire(c.topic, age) }) })
+		age, topic := time.Duration(r.IntN(30))*time.Second, c.anyTopic(r)
+		return c.behind(r, func() { c.whole(func() { c.sim.Expire(topic, age) }) })
 	}},
 	{"compaction", true, func(r *rand.Rand, c *course) func() {
-		return c.behind(r, func() { c.whole(func() { c.sim.Compact(c.topic) }) })
+		topic := c.anyTopic(r)
+		return c.behind(r, func() { c.whole(func() { c.sim.Compact(topic) }) })
 	}},
 }
 
@@ -100,11 +101,11 @@ const mostPartitions = 12
 // addPartitions adds one or two. A key may then have messages in two partitions,
 // and no order between these.
 func (c *course) addPartitions(r *rand.Rand) (end func()) {
-	more := 1 + r.IntN(2)
+	topic, more := c.anyTopic(r), 1+r.IntN(2)
 	c.whole(func() {
-		had := c.sim.Partitions(c.topic)
+		had := c.sim.Partitions(topic)
 		if n := min(had+more, mostPartitions); n > had {
-			c.sim.AddPartitions(c.topic, n)
+			c.sim.AddPartitions(topic, n)
 			end = nothing
 		}
 	})
@@ -115,6 +116,7 @@ func (c *course) addPartitions(r *rand.Rand) (end func()) {
 // group has left behind, one ahead of it, or the end. It does not while the topic
 // has settings for which it would have to wait.
 func (c *course) deleteRecords(r *rand.Rand) (end func()) {
+	topic := c.anyTopic(r)
 	partition, which, share := r.IntN(c.mode.partitions), r.IntN(3), r.Float64()
 	return c.behind(r, func() {
 		if !c.settings.TryLock() {
@@ -122,8 +124,8 @@ func (c *course) deleteRecords(r *rand.Rand) (end func()) {
 		}
 		defer c.settings.Unlock()
 		c.whole(func() {
-			first, next := c.sim.Offsets(c.topic, partition)
-			position := min(max(c.sim.Committed(c.group, c.topic)[partition], first), next)
+			first, next := c.sim.Offsets(topic, partition)
+			position := min(max(c.sim.Committed(c.group, topic)[partition], first), next)
 			before := next
 			switch which {
 			case 0:
@@ -131,7 +133,7 @@ func (c *course) deleteRecords(r *rand.Rand) (end func()) {
 			case 1:
 				before = position + int64(share*float64(next-position))
 			}
-			c.sim.DeleteRecords(c.topic, partition, before)
+			c.sim.DeleteRecords(topic, partition, before)
 		})
 	})
 }

@@ -34,26 +34,30 @@ type reader struct {
 // own; the one that the check judges by is kafkax's.
 const plainStop = 5 * time.Minute
 
-func (c *course) joinPlain(r *rand.Rand) *member {
+func (c *course) joinPlain(r *rand.Rand, m mode) *member {
 	p := &reader{
-		names: c.names, sim: c.sim, name: fmt.Sprint("member-", c.plains.Add(1)), mode: c.mode, ended: make(chan struct{}),
+		names: c.names, sim: c.sim, name: fmt.Sprint("member-", c.plains.Add(1)), mode: m, ended: make(chan struct{}),
 	}
-	p.handle = recovered(c.sim.Record(p.name, c.group, c.mode.handler.handle(r)))
-	isolation := kafka.ReadUncommitted
-	if c.mode.committed {
+	p.handle = recovered(timed(m.handler.timeout, c.sim.Record(p.name, c.group, m.handler.handle(r, c.peace))))
+	isolation, start := kafka.ReadUncommitted, kafka.FirstOffset
+	if m.committed {
 		isolation = kafka.ReadCommitted
 	}
+	if m.latest {
+		start = kafka.LastOffset
+	}
+	topics := c.of(m.topics)
 	p.client = kafka.NewReader(kafka.ReaderConfig{
-		IsolationLevel: isolation,
-		Brokers:        c.sim.Brokers(), GroupID: c.group, Topic: c.topic,
+		IsolationLevel: isolation, StartOffset: start,
+		Brokers: c.sim.Brokers(), GroupID: c.group, GroupTopics: topics, GroupBalancers: m.tuning.balancers(),
 		Dialer:         &kafka.Dialer{ClientID: p.name, Timeout: 10 * time.Second, DualStack: true, DialFunc: dialInTurn(c.sim)},
 		SessionTimeout: session, RebalanceTimeout: rebalance,
 		ErrorLogger: kafka.LoggerFunc(func(format string, args ...any) { c.sim.Log(p.name+": "+format, args...) }),
 	})
-	if c.mode.deadLetters {
+	if m.deadLetters {
 		p.letters = plainWriter(c.sim, p.name, c.dead)
 	}
-	c.sim.Recorded().Add(history.Start{Member: p.name, Group: c.group, Topics: []string{c.topic}, Time: time.Now()})
+	c.sim.Recorded().Add(history.Start{Member: p.name, Group: c.group, Topics: topics, Time: time.Now()})
 	alive, die := context.WithCancel(context.Background())
 	on, quit := context.WithCancel(alive)
 	go func() {
@@ -182,7 +186,7 @@ func (p *reader) collect(on context.Context) ([]kafka.Message, error) {
 	full, cancel := context.WithTimeout(on, batchTimeout)
 	defer cancel()
 	var msgs []kafka.Message
-	for len(msgs) < batchSize {
+	for len(msgs) < p.mode.tuning.batch {
 		m, err := p.client.FetchMessage(full)
 		switch {
 		case err == nil:
@@ -257,6 +261,19 @@ func (p *reader) letter(m kafka.Message) kafka.Message {
 		{Key: kafkax.HeaderOriginalPartition, Value: []byte(strconv.Itoa(m.Partition))},
 		{Key: kafkax.HeaderOriginalOffset, Value: []byte(strconv.FormatInt(m.Offset, 10))},
 	}}
+}
+
+// timed is h with a bound for each call, as a program sets one that knows its
+// handlers; without one for 0.
+func timed(bound time.Duration, h kafkax.Handler) kafkax.Handler {
+	if bound == 0 {
+		return h
+	}
+	return func(ctx context.Context, m kafka.Message) error {
+		ctx, cancel := context.WithTimeoutCause(ctx, bound, kafkax.ErrHandlerTimeout)
+		defer cancel()
+		return h(ctx, m)
+	}
 }
 
 // recovered is h with its panics as errors.

@@ -38,7 +38,7 @@ type sender struct {
 	mode   mode
 	name   string
 	client client
-	topic  string
+	topics []string
 	pace   time.Duration
 	luck   *rand.Rand
 
@@ -60,7 +60,7 @@ type sending struct {
 func newSender(c *course, name string, r *rand.Rand) *sender {
 	m := c.mode
 	p := &sender{
-		sim: c.sim, clocks: &c.clocks, mode: m, name: name, topic: c.topic, pace: c.stage.pace,
+		sim: c.sim, clocks: &c.clocks, mode: m, name: name, topics: c.of(m.topics), pace: c.stage.pace,
 		luck: newRand(r.Uint64(), r.Uint64()), sent: map[string]sending{},
 	}
 	if m.handler.slow > 0 {
@@ -71,7 +71,7 @@ func newSender(c *course, name string, r *rand.Rand) *sender {
 		return p
 	}
 	p.client = c.sim.Producer(
-		kafkax.WithProducerTopic(c.topic), kafkax.WithProducerClientID(name), kafkax.WithProducerAsync(m.async),
+		kafkax.WithProducerClientID(name), kafkax.WithProducerAsync(m.async),
 		kafkax.WithProducerIdempotent(m.idempotent), kafkax.WithProducerShutdownTimeout(shutdown),
 		kafkax.WithProducerDeliveryTimeout(30*time.Second), kafkax.WithProducerWriteTimeout(5*time.Second),
 		kafkax.WithProducerCompletion(p.completed),
@@ -114,14 +114,20 @@ func (p *sender) send(ctx context.Context, caller string, n int) {
 		value = id + " poison"
 	}
 	key := fmt.Sprint("key-", int(p.luck.Float64()*20))
+	topic := p.topics[0]
+	if len(p.topics) > 1 {
+		topic = p.topics[int(p.luck.Float64()*float64(len(p.topics)))]
+	}
 	event := history.Send{
-		Producer: p.name, Caller: caller, Topic: p.topic, ID: id, Key: key, Idempotent: p.mode.idempotent, Began: time.Now(),
+		Producer: p.name, Caller: caller, Topic: topic, ID: id, Key: key, Idempotent: p.mode.idempotent, Began: time.Now(),
 	}
 	p.mu.Lock()
 	number := p.sim.Recorded().Add(event)
 	p.sent[id] = sending{number, event}
 	p.mu.Unlock()
-	err := p.client.WriteMessages(context.WithoutCancel(ctx), kafkax.Message{Key: []byte(key), Value: []byte(value), Time: p.clocks.stamp(p.luck)})
+	err := p.client.WriteMessages(context.WithoutCancel(ctx), kafkax.Message{
+		Topic: topic, Key: []byte(key), Value: []byte(value), Time: p.clocks.stamp(p.luck),
+	})
 	err = ofOne(err)
 	if err == nil && p.mode.async {
 		return // the completion tells

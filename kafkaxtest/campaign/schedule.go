@@ -51,6 +51,7 @@ const longTransaction = 40 * time.Second
 func (st stage) schedule(seed uint64, length time.Duration) schedule {
 	r := rand.New(rand.NewPCG(seed, 1))
 	s := schedule{seed: seed, length: length, mode: newMode(r, st.nodes...)}
+	s.mode.extend(rand.New(rand.NewPCG(seed, 3))) // its own, so that the rest is what it was without
 	allowed := slices.DeleteFunc(slices.Clone(st.faults), func(f fault) bool {
 		return !f.fits(s.mode)
 	})
@@ -69,9 +70,10 @@ func (st stage) schedule(seed uint64, length time.Duration) schedule {
 	return s
 }
 
-// inPlace is the same schedule of plain kafka-go.
+// inPlace is the same schedule of plain kafka-go, whose readers cannot seek in a
+// group.
 func (s schedule) inPlace() schedule {
-	s.plain = true
+	s.plain, s.mode.seeks = true, false
 	return s
 }
 
@@ -85,7 +87,6 @@ func simulate(t *testing.T, s schedule, sum *sum, verbose bool) {
 		if s.judged != nil {
 			s.judged()
 		}
-	}, kafkaxtest.Nodes(s.mode.nodes), kafkaxtest.Seed(s.seed), kafkaxtest.Identify(identify),
-		kafkaxtest.Topic(n.topic, s.mode.partitions), kafkaxtest.Topic(n.dead, 1), kafkaxtest.SpareJoins())
+	}, append(s.topicsOf(n), kafkaxtest.Nodes(s.mode.nodes), kafkaxtest.Seed(s.seed), kafkaxtest.Identify(identify), kafkaxtest.SpareJoins())...)
 	fmt.Printf("%v for %s\n", time.Since(began).Round(time.Millisecond), line)
 }

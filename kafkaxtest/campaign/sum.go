@@ -32,6 +32,7 @@ type counts struct {
 	Letters    int
 	Missed     int            // deleted before they were handled, as was told
 	Left       map[string]int // what is known and not mended, by kind
+	Also       map[string]int // schedules, by what else is in their mode
 
 	Violations map[history.Kind]int
 	Violated   map[history.Kind]map[string]int // schedules with such a violation, by the loop
@@ -41,7 +42,7 @@ type counts struct {
 func newSum(clock string) *sum {
 	return &sum{clock: clock, counts: counts{
 		Schedules: map[string]int{}, Faults: map[string]int{}, Sends: map[history.SendOutcome]int{}, Deliveries: map[history.Outcome]int{},
-		Duplicates: map[history.Cause]int{}, Left: map[string]int{},
+		Duplicates: map[history.Cause]int{}, Left: map[string]int{}, Also: map[string]int{},
 		Violations: map[history.Kind]int{}, Violated: map[history.Kind]map[string]int{}, Troubles: map[string]int{},
 	}}
 }
@@ -87,6 +88,21 @@ func (s *sum) add(loop string, r *history.Report, took time.Duration) {
 	}
 }
 
+// also counts a schedule by what is in its mode.
+func (s *sum) also(m mode) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for what, is := range map[string]bool{
+		"several topics": m.topics > 1, "seeks": m.seeks, "start at the latest": m.latest, "unlike members": m.mixed,
+		"stuck handlers": m.handler.stuck > 0, "deaf handlers": m.handler.deaf > 0, "read committed": m.committed,
+		"dead letters": m.deadLetters, "nothing breaks": m.calm,
+	} {
+		if is {
+			s.Also[what]++
+		}
+	}
+}
+
 func (s *sum) violated(kind history.Kind, loops map[string]int) {
 	if s.Violated[kind] == nil {
 		s.Violated[kind] = map[string]int{}
@@ -110,6 +126,7 @@ func (s *sum) join(o counts) {
 	merge(s.Duplicates, o.Duplicates)
 	s.Most = max(s.Most, o.Most)
 	merge(s.Left, o.Left)
+	merge(s.Also, o.Also)
 	merge(s.Violations, o.Violations)
 	for kind, loops := range o.Violated {
 		s.violated(kind, loops)
@@ -145,6 +162,7 @@ func (s *sum) String() string {
 		}
 	}
 	list(&b, "otherwise:", s.Troubles)
+	list(&b, "schedules with:", s.Also)
 	list(&b, "faults:", s.Faults)
 	list(&b, "known, and not counted above:", s.Left)
 	fmt.Fprintln(&b, "left out:")

@@ -11,7 +11,7 @@ func (p *partitionCheck) commit(e Commit) {
 			p.blame("commit back", v, "the committed offset was %d before", p.committed)
 		}
 	}
-	if p.log != nil && p.log.End > 0 && e.Offset > p.log.End && p.log.Deleted.IsZero() && len(p.log.cut) == 0 {
+	if p.log != nil && p.log.End > 0 && e.Offset > p.log.End && p.log.Deleted.IsZero() && len(p.log.cut) == 0 && !p.asked(e) {
 		p.blame("commit beyond", v, "the log ends at %d", p.log.End)
 	}
 	if p.begun < 0 {
@@ -22,7 +22,6 @@ func (p *partitionCheck) commit(e Commit) {
 	}
 	p.handledUpTo(e)
 	p.committed, p.last = e.Offset, e
-	p.highest = max(p.highest, e.Offset-1)
 	p.committedSince(e, p.since(e.Time))
 }
 
@@ -111,13 +110,23 @@ func (p *partitionCheck) behind(offset int64) bool {
 	return !ok || done > p.cut
 }
 
+// cutBy is when a handler was told to end last, whether it has or not.
+func (p *partitionCheck) cutBy(at int64) int64 {
+	for _, r := range p.running {
+		if ended := p.since(r.ContextEnded); !r.ContextEnded.IsZero() && ended <= at {
+			p.cut = max(p.cut, ended)
+		}
+	}
+	return p.cut
+}
+
 func (p *partitionCheck) cause(d Delivery, was finish, m moment) Cause {
 	switch {
 	case p.again[d.Offset]:
 		return Named
 	case was.dropped:
 		return CutOff
-	case p.cut >= was.at && p.behind(d.Offset):
+	case p.cutBy(m.t) >= was.at && p.behind(d.Offset):
 		return CutOff // it could not be committed for one that was told to end
 	}
 	if t := p.trouble(was.member, was.at, m.t); t != nil {

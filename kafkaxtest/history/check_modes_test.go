@@ -152,6 +152,14 @@ func rowsOfMembers() []row {
 		return Rules{GroupRules: GroupRules{Ordering: Unordered, Members: map[string]MemberRules{"a": r}}}
 	}
 	aborted := []Log{with(logOf(2), func(l *Log) { l.Records[1].Transaction = Aborted })}
+	// The first handler of b goes on when its partition is another's.
+	deaf := func(told func(*Delivery)) []Event {
+		first := with(handled("b", 0, 1), func(d *Delivery) { d.Ended = second(10) })
+		return []Event{
+			assigned("b", 0), with(first, told), handled("b", 1, 2), with(revoked(5), func(r *Revoke) { r.Member = "b" }), assigned("c", 5.1),
+			handled("c", 1, 6),
+		}
+	}
 	skip := func(member string) []Event {
 		return []Event{
 			with(handled("a", 0, 1), failed), Skip{Member: member, Group: "g", Span: Span{tp, 0, 0}, Time: second(2)}, committed(1, 3),
@@ -173,6 +181,10 @@ func rowsOfMembers() []row {
 			rules: with(unordered(MemberRules{Isolation: ReadCommitted}), func(r *Rules) { r.Complete = true }),
 			bad:   []Event{started(), handled("b", 1, 1)},
 			good:  []Event{started(), handled("b", 0, 1)},
+		},
+		{
+			site: "duplicate", name: "behind a handler that takes no notice of its end", rules: unordered(MemberRules{}), logs: []Log{logOf(2)},
+			bad: deaf(func(d *Delivery) { d.ContextEnded = second(1.5) }), good: deaf(func(d *Delivery) { d.ContextEnded = second(4) }),
 		},
 		{
 			site: "commit unhandled", name: "skipped by a member that may not", rules: unordered(MemberRules{OnFailure: FailStop}),

@@ -28,7 +28,7 @@ type partitionCheck struct {
 	excused   map[int64]int  // so many of seeks were used up for a message that was done
 	before    map[int64]bool // done, and gone back to since
 	forgiven  map[int64]bool // passed over by a seek; false if one went back since
-	highest   int64          // of what was handled or committed; below 0: nothing
+	highest   int64          // of what was given to a handler; below 0: nothing
 	first     int64          // with Latest, where the group began; no message is behind before it is known
 	resets    []Seek         // forward, and told
 	begun     int64          // when something was committed first; below 0: never
