@@ -48,7 +48,7 @@ func (p *partitionCheck) untold() {
 		if offset >= p.committed {
 			return
 		}
-		if p.done(offset) || !p.gone(offset, p.end) || p.goneAt(offset) < p.begun || p.forgiven[offset] {
+		if p.done(offset) || !p.gone(offset, p.end) || p.goneAt(offset) < p.begun || p.forgiven[offset] || p.unwanted(offset) {
 			continue
 		}
 		if p.told(offset) {

@@ -31,6 +31,12 @@ func rowsOfDeleted() []row {
 			good: []Event{started(), handled("a", 2, 5), committed(3, 7)},
 		},
 		{
+			site: "deleted, untold", name: "after a group that starts at the latest began", logs: gone(6),
+			rules: Rules{GroupRules: GroupRules{Start: Latest}},
+			bad:   []Event{assigned("a", 0), committed(1, 2), committed(2, 7)},
+			good:  []Event{assigned("a", 0), committed(2, 2), committed(2, 7)},
+		},
+		{
 			site: "commit unhandled", name: "and deleted only then", logs: gone(3),
 			bad:  []Event{handled("a", 0, 1), committed(2, 2.5), reset(1, 2, 4)},
 			good: []Event{handled("a", 0, 1), committed(1, 2.5), reset(1, 2, 4), committed(2, 4.5)},
