@@ -175,7 +175,7 @@ func (s *Sim) member(group string) *Member {
 }
 
 func (m *Member) options(opts []kafkax.ConsumerOption) []kafkax.ConsumerOption {
-	return append(append(append(m.sim.ConsumerOptions(), kafkax.WithConsumerGroupID(m.Group)), opts...),
+	return append(append(append(m.sim.ConsumerOptions(), kafkax.WithConsumerGroupID(m.Group), kafkax.WithConsumerErrorLogger(m.sim.Logger(m.Name, m.Group))), opts...),
 		kafkax.WithConsumerClientID(m.Name))
 }
 

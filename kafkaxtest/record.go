@@ -27,8 +27,8 @@ func (s *Sim) Recorded() *history.History { return s.events }
 
 // Check judges all that was recorded, and fails the test with what was broken
 // and what led there. It belongs at the end of a test, when members have left.
-// It knows the logs as they are then; so a topic that was deleted, or records
-// that were, make it know too little.
+// It knows the logs as they are then, and what [Sim.DeleteRecords], [Sim.Expire]
+// and [Sim.Compact] took from them, and what [Sim.DeleteTopic] did.
 func (s *Sim) Check(rules history.Rules) *history.Report {
 	s.T.Helper()
 	report := s.Judge(rules)
@@ -90,51 +90,14 @@ func (s *Sim) consumed() map[string]bool {
 	return topics
 }
 
-func (s *Sim) addLogs(topic string) {
-	s.T.Helper()
-	type producer struct {
-		id        int64
-		partition int
-	}
-	logs := map[int]*history.Log{}
-	open := map[producer][]int{} // where the records of its transaction are
-	for _, l := range s.logs(topic) {
-		logs[l.partition] = &history.Log{TopicPartition: s.log(topic, l.partition), Start: l.start, End: l.end}
-	}
-	s.read(topic, func(r *kgo.Record) {
-		m := message(r)
-		l, by := logs[m.Partition], producer{r.ProducerID, m.Partition}
-		record := history.Record{Offset: m.Offset, ID: s.identify(m), Key: string(m.Key), Control: r.Attrs.IsControl()}
-		switch {
-		case record.Control:
-			for _, i := range open[by] {
-				l.Records[i].Transaction = ending(r.Key)
-			}
-			delete(open, by)
-		case r.Attrs.IsTransactional():
-			record.Transaction = history.Open
-			open[by] = append(open[by], len(l.Records))
-		}
-		l.Records = append(l.Records, record)
-	})
-	for _, l := range logs {
-		s.events.AddLog(*l)
-	}
-}
-
-// ending is what the key of a control record says: a version and a type, of which
-// 0 is an abort.
-func ending(key []byte) history.Transaction {
-	if len(key) >= 4 && binary.BigEndian.Uint16(key[2:]) == 0 {
-		return history.Aborted
-	}
-	return history.Committed
-}
-
 // log names a partition of the topic as it is now.
 func (s *Sim) log(topic string, partition int) history.TopicPartition {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.logLocked(topic, partition)
+}
+
+func (s *Sim) logLocked(topic string, partition int) history.TopicPartition {
 	return history.TopicPartition{Topic: topic, Partition: partition, Incarnation: s.made[topic]}
 }
 
@@ -242,7 +205,7 @@ func recordsOf(data []byte) []kafkax.Message {
 // it.
 func (s *Sim) recordCall(ctx context.Context, member, group string, msg kafkax.Message, batch int) (end func(err error)) {
 	d := history.Delivery{
-		Member: member, Group: group, TopicPartition: s.log(msg.Topic, msg.Partition), Offset: msg.Offset,
+		Member: member, Group: group, TopicPartition: s.logOf(msg), Offset: msg.Offset,
 		ID: s.identify(msg), Key: string(msg.Key), Batch: batch, Began: time.Now(),
 	}
 	s.mu.Lock()

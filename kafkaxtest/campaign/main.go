@@ -57,7 +57,7 @@ func main() {
 	campaign := func(t *testing.T) {
 		where, perform := simulation, simulate
 		if *onReal {
-			cluster, err := kafkatest.Run(nodeCount)
+			cluster, err := kafkatest.Run(nodeCount, cleaning...)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -72,7 +72,7 @@ func main() {
 			*length = where.length
 		}
 		if *alone != "" {
-			where.faults = slices.DeleteFunc(slices.Clone(where.faults), func(f fault) bool { return f.name != *alone })
+			where.faults = slices.DeleteFunc(slices.Concat(where.faults, offFaults), func(f fault) bool { return f.name != *alone })
 			if len(where.faults) == 0 {
 				t.Fatalf("there is no fault %q here", *alone)
 			}

@@ -39,8 +39,8 @@ func (p *sender) plainClient() client {
 	return writer{w}
 }
 
-func (w writer) SendToTopic(ctx context.Context, topic string, key, value []byte) error {
-	return unknown(w.WriteMessages(ctx, kafka.Message{Topic: topic, Key: key, Value: value}))
+func (w writer) WriteMessages(ctx context.Context, msgs ...kafka.Message) error {
+	return unknown(w.Writer.WriteMessages(ctx, msgs...))
 }
 
 func (w writer) Close() (err error) {

@@ -34,6 +34,7 @@ func newRand(seed1, seed2 uint64) *rand.Rand {
 // records what became of each.
 type sender struct {
 	sim    *kafkaxtest.Sim
+	clocks *clocks
 	mode   mode
 	name   string
 	client client
@@ -47,7 +48,7 @@ type sender struct {
 
 // client is a [kafkax.Producer], or plain kafka-go in its place.
 type client interface {
-	SendToTopic(ctx context.Context, topic string, key, value []byte) error
+	WriteMessages(ctx context.Context, msgs ...kafkax.Message) error
 	Close() error
 }
 
@@ -59,7 +60,7 @@ type sending struct {
 func newSender(c *course, name string, r *rand.Rand) *sender {
 	m := c.mode
 	p := &sender{
-		sim: c.sim, mode: m, name: name, topics: c.of(m.topics), pace: c.stage.pace,
+		sim: c.sim, clocks: &c.clocks, mode: m, name: name, topics: c.of(m.topics), pace: c.stage.pace,
 		luck: newRand(r.Uint64(), r.Uint64()), sent: map[string]sending{},
 	}
 	if m.handler.slow > 0 {
@@ -124,11 +125,22 @@ func (p *sender) send(ctx context.Context, caller string, n int) {
 	number := p.sim.Recorded().Add(event)
 	p.sent[id] = sending{number, event}
 	p.mu.Unlock()
-	err := p.client.SendToTopic(context.WithoutCancel(ctx), topic, []byte(key), []byte(value))
+	err := p.client.WriteMessages(context.WithoutCancel(ctx), kafkax.Message{
+		Topic: topic, Key: []byte(key), Value: []byte(value), Time: p.clocks.stamp(p.luck),
+	})
+	err = ofOne(err)
 	if err == nil && p.mode.async {
 		return // the completion tells
 	}
 	p.outcome(id, err)
+}
+
+// ofOne is the error of a call with one message: the message's own.
+func ofOne(err error) error {
+	if each, ok := errors.AsType[kafkax.ProduceErrors](err); ok && len(each) == 1 {
+		return each[0]
+	}
+	return err
 }
 
 func (p *sender) outcome(id string, err error) {

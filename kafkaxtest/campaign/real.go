@@ -24,7 +24,7 @@ const nodeCount = 3
 var onNodes = stage{
 	clock: "wall clock", nodes: []int{nodeCount}, length: 2 * time.Minute, drain: 4 * time.Minute,
 	every: 8 * time.Second, pace: 100 * time.Millisecond,
-	faults: slices.Concat(faults, nodeFaults),
+	faults: slices.Concat(faults, topicFaults, groupFaults, nodeFaults, nodeTopicFaults),
 }
 
 // nodes are the real brokers.

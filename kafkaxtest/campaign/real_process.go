@@ -119,7 +119,7 @@ func (p *process) hears(line []byte, numbers map[int]int) {
 	}
 	e := t.event()
 	if e == nil {
-		p.course.sim.Log("%s: log: %s", p.name, t.Log)
+		p.course.sim.Logger(p.name, p.course.group).Printf("%s: %s", p.name, t.Log)
 		return
 	}
 	p.course.sim.Log("%v", e)

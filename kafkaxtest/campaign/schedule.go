@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,7 +41,7 @@ type stage struct {
 var simulation = stage{
 	clock: "virtual time", nodes: []int{1, 3}, length: 10 * time.Minute, drain: 30 * time.Minute,
 	every: 20 * time.Second, pace: time.Second,
-	faults: slices.Concat(faults, memoryFaults),
+	faults: slices.Concat(faults, topicFaults, groupFaults, memoryFaults, memoryTopicFaults),
 }
 
 // longTransaction is less than what the checker takes for a standstill: nothing
@@ -52,7 +53,7 @@ func (st stage) schedule(seed uint64, length time.Duration) schedule {
 	s := schedule{seed: seed, length: length, mode: newMode(r, st.nodes...)}
 	s.mode.extend(rand.New(rand.NewPCG(seed, 3)))
 	allowed := slices.DeleteFunc(slices.Clone(st.faults), func(f fault) bool {
-		return f.name == "dead letter topic down" && !s.mode.deadLetters || f.name == "transaction" && !s.mode.committed || s.mode.calm && !f.calm
+		return !f.fits(s.mode)
 	})
 	if len(allowed) == 0 {
 		return s // of one fault alone that is not for this mode
@@ -60,7 +61,7 @@ func (st stage) schedule(seed uint64, length time.Duration) schedule {
 	for at := time.Duration(0); at < length; {
 		wait := time.Duration(r.ExpFloat64() * float64(st.every))
 		next := step{wait, time.Duration(r.ExpFloat64() * float64(8*time.Second)), pick(r, allowed...)}
-		if next.fault.name == "transaction" {
+		if strings.HasPrefix(next.fault.name, transactions) {
 			next.lasts = min(next.lasts, longTransaction)
 		}
 		s.steps = append(s.steps, next)

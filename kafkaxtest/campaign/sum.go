@@ -30,6 +30,7 @@ type counts struct {
 	Most       int // duplicates of one schedule
 	Rebalances int
 	Letters    int
+	Missed     int            // deleted before they were handled, as was told
 	Left       map[string]int // what is known and not mended, by kind
 	Also       map[string]int // schedules, by what else is in their mode
 
@@ -76,6 +77,7 @@ func (s *sum) add(loop string, r *history.Report, took time.Duration) {
 	s.Time += took
 	s.Rebalances += r.Rebalances
 	s.Letters += r.Letters
+	s.Missed += r.Missed
 	merge(s.Sends, r.Sends)
 	merge(s.Deliveries, r.Deliveries)
 	merge(s.Duplicates, r.Duplicates)
@@ -116,6 +118,7 @@ func (s *sum) join(o counts) {
 	s.Time += o.Time
 	s.Rebalances += o.Rebalances
 	s.Letters += o.Letters
+	s.Missed += o.Missed
 	merge(s.Schedules, o.Schedules)
 	merge(s.Faults, o.Faults)
 	merge(s.Sends, o.Sends)
@@ -148,8 +151,8 @@ func (s *sum) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d schedules %v, %d of them without a violation, %v of %s, %d rebalances, %d dead letters\n",
-		total(s.Schedules), s.Schedules, total(s.Schedules)-s.Broken, s.Time.Round(time.Second), s.clock, s.Rebalances, s.Letters)
+	fmt.Fprintf(&b, "%d schedules %v, %d of them without a violation, %v of %s, %d rebalances, %d dead letters, %d deleted unread\n",
+		total(s.Schedules), s.Schedules, total(s.Schedules)-s.Broken, s.Time.Round(time.Second), s.clock, s.Rebalances, s.Letters, s.Missed)
 	fmt.Fprintf(&b, "%d sends %v; %d deliveries %v; explained duplicates %v, at most %d in a schedule\n",
 		total(s.Sends), s.Sends, total(s.Deliveries), s.Deliveries, s.Duplicates, s.Most)
 	fmt.Fprintln(&b, "violations, and in how many schedules:")

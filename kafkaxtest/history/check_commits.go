@@ -32,7 +32,7 @@ func (p *partitionCheck) handledUpTo(e Commit) {
 	var needed []*sought
 	for ; p.verified < len(p.visible) && p.visible[p.verified] < e.Offset; p.verified++ {
 		offset := p.visible[p.verified]
-		if p.done(offset) || p.told(offset) {
+		if p.done(offset) || p.leftBehind(offset) {
 			continue
 		}
 		s := p.beyond(e.Member, offset, at)

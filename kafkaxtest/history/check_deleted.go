@@ -10,6 +10,12 @@ func (p *partitionCheck) told(offset int64) bool {
 	return false
 }
 
+// leftBehind says whether a reset went to the end of the log from before an offset,
+// as it may where that was asked for.
+func (p *partitionCheck) leftBehind(offset int64) bool {
+	return p.groupCheck.rules.Reset == Latest && p.told(offset)
+}
+
 // goneAt is when a record was deleted; 0 if that is not known.
 func (p *partitionCheck) goneAt(offset int64) int64 {
 	r := p.log.record(offset)
@@ -42,11 +48,29 @@ func (p *partitionCheck) untold() {
 		if offset >= p.committed {
 			return
 		}
-		if p.done(offset) || !p.gone(offset, p.end) || p.goneAt(offset) < p.begun || p.forgiven[offset] || p.told(offset) {
+		if p.done(offset) || !p.gone(offset, p.end) || p.goneAt(offset) < p.begun || p.forgiven[offset] || p.unwanted(offset) {
+			continue
+		}
+		if p.told(offset) {
+			p.report.Missed++
 			continue
 		}
 		p.blame("deleted, untold", Violation{TopicPartition: p.tp, Offset: offset, Group: p.name, Member: p.last.Member, Events: []Event{p.last}},
 			"it was deleted before it was handled, and passed over in silence")
 		return // those behind it are of the same
 	}
+}
+
+// inherit gives a member the partition of a topic that was made again, if it had
+// it before: it reads the new log from its start.
+func (p *partitionCheck) inherit(member string, at int64) (*assignment, bool) {
+	for was := p.tp; was.Incarnation > 0; {
+		was.Incarnation--
+		if a, ok := p.owned[claim{member, was}]; ok && a.revoked == 0 {
+			next := &assignment{began: at, lanes: map[string]Delivery{}}
+			p.owned[claim{member, p.tp}] = next
+			return next, true
+		}
+	}
+	return nil, false
 }

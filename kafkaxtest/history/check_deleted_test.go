@@ -11,6 +11,7 @@ func rowsOfDeleted() []row {
 	reset := func(from, to int64, at float64) Seek {
 		return Seek{Member: "a", Group: "g", TopicPartition: tp, Reset: true, From: from, Offset: to, Time: second(at)}
 	}
+	again := func(d Delivery) Delivery { d.Incarnation = 1; return d } // in a topic that was made again
 	complete := Rules{GroupRules: GroupRules{Complete: true}}
 	// compacted has the last value of each key.
 	compacted := []Log{with(logOf(3), func(l *Log) {
@@ -30,6 +31,12 @@ func rowsOfDeleted() []row {
 			good: []Event{started(), handled("a", 2, 5), committed(3, 7)},
 		},
 		{
+			site: "deleted, untold", name: "after a group that starts at the latest began", logs: gone(6),
+			rules: Rules{GroupRules: GroupRules{Start: Latest}},
+			bad:   []Event{assigned("a", 0), committed(1, 2), committed(2, 7)},
+			good:  []Event{assigned("a", 0), committed(2, 2), committed(2, 7)},
+		},
+		{
 			site: "commit unhandled", name: "and deleted only then", logs: gone(3),
 			bad:  []Event{handled("a", 0, 1), committed(2, 2.5), reset(1, 2, 4)},
 			good: []Event{handled("a", 0, 1), committed(1, 2.5), reset(1, 2, 4), committed(2, 4.5)},
@@ -45,6 +52,17 @@ func rowsOfDeleted() []row {
 			good: []Event{started(), handled("a", 0, 1), committed(1, 2.5), reset(1, 2, 4), handled("a", 2, 6)},
 		},
 		{
+			site: "commit unhandled", name: "of what a reset passed over, though it stood", logs: gone(3),
+			bad:  []Event{handled("a", 0, 1), committed(1, 2.5), reset(1, 3, 4), committed(3, 5)},
+			good: []Event{handled("a", 0, 1), committed(1, 2.5), reset(1, 2, 4), handled("a", 2, 5), committed(3, 6)},
+		},
+		{
+			site: "commit unhandled", name: "of what a reset to the end passed over", logs: gone(3),
+			rules: Rules{GroupRules: GroupRules{Reset: Latest}},
+			bad:   []Event{handled("a", 0, 1), committed(1, 2.5), reset(1, 2, 4), committed(3, 5)},
+			good:  []Event{handled("a", 0, 1), committed(1, 2.5), reset(1, 3, 4), committed(3, 6)},
+		},
+		{
 			site: "never handled", name: "the last value of a key", logs: compacted, rules: complete,
 			bad:  []Event{started(), handled("a", 1, 2)},
 			good: []Event{started(), handled("a", 1, 2), handled("a", 2, 4)},
@@ -53,6 +71,15 @@ func rowsOfDeleted() []row {
 			site: "skipped", name: "the last value of a key", logs: compacted,
 			bad:  []Event{assigned("a", 0), handled("a", 2, 4)},
 			good: []Event{assigned("a", 0), handled("a", 1, 2), handled("a", 2, 4)},
+		},
+		{
+			site: "skipped", name: "at the start of a topic that was made again",
+			logs: []Log{
+				with(logOf(2), func(l *Log) { l.Deleted = second(3) }),
+				with(logOf(2), func(l *Log) { l.Incarnation = 1 }),
+			},
+			bad:  []Event{assigned("a", 0), handled("a", 0, 1), again(handled("a", 1, 5))},
+			good: []Event{assigned("a", 0), handled("a", 0, 1), again(handled("a", 0, 5)), again(handled("a", 1, 6))},
 		},
 		{
 			site: "no progress", name: "until it was deleted", logs: gone(60),

@@ -124,6 +124,9 @@ func (p *partitionCheck) handlerBegan(d Delivery, m moment) {
 		p.repeated(d, was, m)
 	}
 	a, ok := p.owned[claim{d.Member, p.tp}]
+	if !ok {
+		a, ok = p.inherit(d.Member, m.t)
+	}
 	switch {
 	case !ok && p.assigns:
 		p.blame("member without claim", violationAt(d, d), "%s handled a message of a partition that it did not have", d.Member)
@@ -260,7 +263,7 @@ func (p *partitionCheck) complete() {
 		return
 	}
 	for _, offset := range p.visible {
-		if !p.done(offset) && !p.log.mayMiss(offset) && !p.forgiven[offset] && !p.unwanted(offset) {
+		if !p.done(offset) && !p.log.mayMiss(offset) && !p.forgiven[offset] && !p.leftBehind(offset) && !p.unwanted(offset) {
 			p.blame("never handled", Violation{TopicPartition: p.tp, Offset: offset, Group: p.name}, "it stands in the log, and was not handled to the end")
 		}
 	}

@@ -237,8 +237,8 @@ type Commit struct {
 // Seek is a position that was set other than by reading and committing: by a
 // call, by the tools of the broker, or by a reset where the log no longer had
 // the old one. The positions and the committed offset may go back to it or jump
-// to it, once. A reset that goes forward excuses what lies between, and nothing
-// else.
+// to it, once. A reset that goes forward excuses what was deleted between, and with
+// Latest what stood there too.
 type Seek struct {
 	// Member is empty for one that was made from outside.
 	Member string

@@ -63,9 +63,11 @@ type Rules struct {
 
 // GroupRules are the promises to one group.
 type GroupRules struct {
-	Ordering  Ordering      // OrderPartition if empty
-	Isolation Isolation     // ReadUncommitted if empty
-	Start     StartOffset   // Earliest if empty
+	Ordering  Ordering    // OrderPartition if empty
+	Isolation Isolation   // ReadUncommitted if empty
+	Start     StartOffset // Earliest if empty
+	// Reset is where the group goes on where the log no longer has its position.
+	Reset     StartOffset   // Earliest if empty
 	OnFailure FailurePolicy // with FailStop, neither the outcome Skipped nor a Skip lets a commit pass
 
 	// CommitWithin is how long after a message and all before it are handled
