@@ -87,7 +87,7 @@ func TestDeleteTopicWaitsUntilItIsGone(t *testing.T) {
 	)
 	cluster.ControlKey(kmsg.DeleteTopics.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		topic := kmsg.NewDeleteTopicsResponseTopic()
-		topic.Topic = kmsg.StringPtr("orders")
+		topic.Topic = new("orders")
 		res := req.ResponseKind().(*kmsg.DeleteTopicsResponse)
 		res.Topics = append(res.Topics, topic)
 		said.Store(true)
