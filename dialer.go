@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
+	"math/rand"
 	"net"
 	"slices"
 	"sync"
@@ -274,6 +274,7 @@ func (d *dialer) openAny(ctx context.Context, network, address string, use usage
 		return d.open(ctx, network, address, use)
 	}
 	order := slices.Clone(d.brokers)
+	// Of math/rand and not of its version 2, which a simulation cannot seed.
 	rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 	if last := d.answered.Load(); last != nil {
 		i := slices.Index(order, *last)

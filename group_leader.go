@@ -1,6 +1,7 @@
 package kafkax
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -71,6 +72,11 @@ func (b leaderBalancer) AssignGroups(members []kafka.GroupMember, partitions []k
 	for _, p := range partitions {
 		lead.partitions[p.Topic]++
 	}
+	// A broker lists them in any order, and balancers go by it: the same members
+	// would be given others each time.
+	partitions = slices.SortedFunc(slices.Values(partitions), func(a, b kafka.Partition) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.ID, b.ID))
+	})
 	var assignments kafka.GroupMemberAssignments
 	err := b.leading.call(b.name, "AssignGroups", func() error {
 		assignments = b.balancer.AssignGroups(members, partitions)

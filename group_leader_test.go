@@ -6,9 +6,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/segmentio/kafka-go"
 )
 
 // written collects what is written to it.
@@ -54,6 +57,26 @@ func TestD4_CodeOfAJoinIsStillAskedAfterAStop(t *testing.T) {
 		}
 		close(held)
 	})
+}
+
+// Balancers go by the order that partitions are given in, which is the broker's.
+func TestSameMembersAreGivenTheSamePartitions(t *testing.T) {
+	t.Parallel()
+	members := []kafka.GroupMember{{ID: "a", Topics: []string{"orders"}}, {ID: "b", Topics: []string{"orders"}}}
+	for _, order := range [][]int{{0, 1, 2, 3}, {3, 1, 0, 2}} {
+		var partitions []kafka.Partition
+		for _, id := range order {
+			partitions = append(partitions, kafka.Partition{Topic: "orders", ID: id})
+		}
+		b := leaderBalancer{balancer: kafka.RangeGroupBalancer{}, name: "range", leading: &leading{scope: new(scope), ctx: t.Context()}}
+		got := b.AssignGroups(members, partitions)
+		if a := got["a"]["orders"]; !slices.Equal(a, []int{0, 1}) {
+			t.Errorf("partitions in the order %v: a has %v", order, a)
+		}
+		if b := got["b"]["orders"]; !slices.Equal(b, []int{2, 3}) {
+			t.Errorf("partitions in the order %v: b has %v", order, b)
+		}
+	}
 }
 
 func TestD12_NoCreateConnChangesTheOneByte(t *testing.T) {

@@ -24,10 +24,11 @@ type groupOffsets struct {
 	clientID          string
 }
 
-// groupTool runs kafka-consumer-groups.sh.
+// groupTool runs kafka-consumer-groups.sh. By itself that gives up after 5 s,
+// which a busy machine may take, and then it says so and exits with 0.
 func groupTool(t *testing.T, c *kafkatest.Cluster, args ...string) string {
 	t.Helper()
-	return c.Tool(t, "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", args...)
+	return c.Tool(t, "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", append([]string{"--timeout", "30000"}, args...)...)
 }
 
 // describeGroup returns what the tool says of a topic's partitions.
@@ -64,6 +65,9 @@ func describeGroup(t *testing.T, c *kafkatest.Cluster, group, topic string) map[
 			lag:      number("LAG"),
 			clientID: column("CLIENT-ID"),
 		}
+	}
+	if len(described) == 0 {
+		t.Fatalf("the tool says nothing of %s:\n%s", topic, output)
 	}
 	return described
 }

@@ -3,7 +3,7 @@ package kafkax
 import (
 	"context"
 	"math"
-	"math/rand/v2"
+	"math/rand"
 	"sync"
 	"time"
 )
@@ -72,6 +72,8 @@ func (r RetryConfig) run(wait func(time.Duration) error, f func(attempt int, las
 }
 
 // draw is the backoff after the attempt-th failure, by chance as far as Jitter says.
+// It is chance of math/rand and not of its version 2, as that cannot be seeded, and
+// a simulation has to come to the same again.
 func (r RetryConfig) draw(attempt int) time.Duration { return r.backoff(attempt, rand.Float64) }
 
 // wait sleeps for the backoff after the attempt-th failure. When ctx ends, it

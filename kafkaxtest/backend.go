@@ -3,6 +3,7 @@ package kafkaxtest
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 )
@@ -34,12 +35,37 @@ type groupState struct {
 }
 
 // memory is franz-go's kfake.
-type memory struct{ *kfake.Cluster }
+type memory struct {
+	*kfake.Cluster
+
+	nodes int
+	seed  uint64
+}
 
 func (m memory) brokers() []string { return m.ListenAddrs() }
 
 func (m memory) createTopic(_ context.Context, name string, partitions int, configs map[string]string) error {
-	return m.CreateTopic(name, int32(partitions), configs)
+	if err := m.CreateTopic(name, int32(partitions), configs); err != nil {
+		return err
+	}
+	return m.spread(name, partitions)
+}
+
+// spread has a topic's partitions led by one node after the other, from one on
+// that the seed says. What leads them without that is by chance.
+func (m memory) spread(topic string, partitions int) error {
+	if m.nodes == 1 {
+		return nil
+	}
+	h := fnv.New64a()
+	_, _ = fmt.Fprint(h, topic, m.seed) // a hash takes everything
+	first := int(h.Sum64() % uint64(m.nodes))
+	for p := range partitions {
+		if err := m.MoveTopicPartition(topic, int32(p), int32((first+p)%m.nodes)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (m memory) deleteTopic(_ context.Context, name string) error { return m.DeleteTopic(name) }

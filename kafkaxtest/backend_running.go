@@ -89,7 +89,13 @@ func (r running) deleteTopic(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	return nil
+	return patiently(ctx, func() error { // the brokers learn of it later
+		_, partitions, err := r.describe(ctx, name)
+		if err == nil && len(partitions) > 0 {
+			err = fmt.Errorf("%d partitions are there still", len(partitions))
+		}
+		return err
+	})
 }
 
 // coded is an error with what the broker says of it.

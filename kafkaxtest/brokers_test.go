@@ -1,14 +1,17 @@
 package kafkaxtest_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/bi-common/kafkax"
@@ -65,6 +68,55 @@ func takesFaults(t *testing.T, brokers []string) *kafkaxtest.Sim {
 		t.Errorf("the network showed %d commits and %d rebalances", report.Commits, report.Rebalances)
 	}
 	return s
+}
+
+// A broker may list a topic for a while after the controller has deleted it.
+func TestDeleteTopicWaitsUntilItIsGone(t *testing.T) {
+	t.Parallel()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "orders"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	s := kafkaxtest.Start(t, kafkaxtest.Brokers(cluster.ListenAddrs()...))
+
+	var (
+		said  atomic.Bool
+		asked atomic.Int32
+		late  = make(chan struct{})
+	)
+	cluster.ControlKey(kmsg.DeleteTopics.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		topic := kmsg.NewDeleteTopicsResponseTopic()
+		topic.Topic = new("orders")
+		res := req.ResponseKind().(*kmsg.DeleteTopicsResponse)
+		res.Topics = append(res.Topics, topic)
+		said.Store(true)
+		return res, nil, true
+	})
+	cluster.ControlKey(kmsg.Metadata.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		if said.Load() && asked.Add(1) == 3 {
+			close(late)
+		}
+		return nil, nil, false
+	})
+	ctx, stop := context.WithCancel(t.Context())
+	var deletion sync.WaitGroup
+	deletion.Go(func() {
+		select {
+		case <-late:
+			if err := cluster.DeleteTopic("orders"); err != nil {
+				t.Error(err)
+			}
+		case <-ctx.Done():
+		}
+	})
+	s.DeleteTopic("orders")
+	if len(cluster.PartitionInfos("orders")) > 0 {
+		t.Error("the topic is there still")
+	}
+	stop()
+	deletion.Wait()
 }
 
 // A member in another process has the faults of the one that makes them.

@@ -2,7 +2,6 @@ package kafkaxtest
 
 import (
 	"context"
-	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
@@ -117,9 +116,13 @@ func Topic(name string, partitions int) Option {
 }
 
 // Seed decides how long each request and each answer is on its way in a [Run],
-// between 20 and 500 microseconds, and so in which order they arrive: the same
-// seed, the same order, as far as the program itself is deterministic. Default
-// 1. [Start] adds nothing to the way.
+// between 20 and 500 microseconds: no two that set out at once arrive at once, and
+// so in which order they arrive is the seed's. It decides which node leads each
+// partition of a new topic too. The same seed is the same run as far as the program
+// itself is deterministic, which leaves the cases of a select that are ready at
+// once, the order of maps, timers of the same instant, and what the program draws
+// by chance, such as the jitter of retries. Default 1. [Start] adds nothing to the
+// way.
 func Seed(seed uint64) Option { return func(o *options) { o.seed = seed } }
 
 // SpareJoins makes [Sim.Cut] and [Sim.Down] spare connections on which a member
@@ -189,7 +192,13 @@ func (s *Sim) boot() {
 	if err != nil {
 		s.T.Fatalf("kafkaxtest: the cluster does not start: %v", err)
 	}
-	s.backend = memory{cluster}
+	m := memory{cluster, s.options.nodes, s.options.seed}
+	s.backend = m
+	for topic, partitions := range s.options.topics {
+		if err := m.spread(topic, partitions); err != nil {
+			s.T.Fatalf("kafkaxtest: %v", err)
+		}
+	}
 	s.connect(cluster.ListenAddrs())
 }
 
@@ -229,24 +238,6 @@ func partitioner(string) func(*kgo.Record, int) int {
 			partitions[i] = i
 		}
 		return kafka.Murmur2Balancer{}.Balance(kafka.Message{Key: r.Key}, partitions...)
-	}
-}
-
-// latency is from 20 to 500 microseconds, the same for the same frame.
-func latency(seed uint64) func(*network.Frame) time.Duration {
-	return func(f *network.Frame) time.Duration {
-		if f.Client == feedID {
-			return 0 // It waits for answers under locks, which would stop the clock.
-		}
-		place := uint64(f.Node)<<40 ^ uint64(f.Conn)<<24 ^ uint64(f.Number)<<1
-		if f.Answer {
-			place ^= 1
-		}
-		for _, c := range f.Client {
-			place = place*31 + uint64(c)
-		}
-		r := rand.New(rand.NewPCG(seed, place))
-		return 20*time.Microsecond + time.Duration(r.Int64N(int64(480*time.Microsecond)))
 	}
 }
 

@@ -23,6 +23,9 @@ const (
 	startTimeout = 2 * time.Minute
 
 	pollInterval = 25 * time.Millisecond
+
+	// metaProperties is the file of a node's storage that says whose it is.
+	metaProperties = "meta.properties"
 )
 
 // Cluster is a running Kafka cluster. Its methods are safe for concurrent use.
@@ -61,7 +64,7 @@ func Run(nodes int, opts ...Option) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kafkatest: %w", err)
 	}
-	say("starting Kafka, %d node(s)", nodes)
+	say("starting Kafka %s, %d node(s)", dist.version.name, nodes)
 	slot, err := takeSlot()
 	if err != nil {
 		return nil, fmt.Errorf("kafkatest: %w", err)
@@ -115,11 +118,7 @@ func (c *Cluster) newNode(id int) *node {
 // prepare writes a node's configuration and does what formatting its storage
 // would: the same records, and who it is.
 func (c *Cluster) prepare(n *node, clusterID, brokerCert string) error {
-	if err := os.MkdirAll(n.logDir, 0o755); err != nil {
-		return err
-	}
-	records, err := os.ReadFile(c.dist.bootstrap())
-	if err != nil {
+	if err := os.CopyFS(n.logDir, os.DirFS(c.dist.formatted())); err != nil {
 		return err
 	}
 	meta := properties{
@@ -130,8 +129,7 @@ func (c *Cluster) prepare(n *node, clusterID, brokerCert string) error {
 	}
 	return errors.Join(
 		c.nodeProperties(n, brokerCert).writeFile(n.config),
-		os.WriteFile(filepath.Join(n.logDir, "bootstrap.checkpoint"), records, 0o644),
-		meta.writeFile(filepath.Join(n.logDir, "meta.properties")),
+		meta.writeFile(filepath.Join(n.logDir, metaProperties)),
 	)
 }
 

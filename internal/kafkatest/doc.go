@@ -1,6 +1,8 @@
 // Package kafkatest runs real Apache Kafka brokers for tests: one node or
 // three, on loopback, without containers. It needs Java 17 or later, and Maven
-// the first time, to fetch Kafka's jars into the user's cache.
+// the first time, to fetch Kafka's jars into the user's cache. KAFKATEST_VERSION
+// in the environment chooses among the versions whose jars are known by their
+// sums; see [VersionVariable].
 //
 // Most tests want a topic on the cluster that all tests of the binary share:
 //

@@ -19,13 +19,6 @@ import (
 //go:embed pom.xml
 var pom []byte
 
-// jarSums are the SHA-256 sums of the jars that the pom.xml stands for, as
-// sha256sum prints them and "sha256sum *.jar" makes them anew. Maven's own check
-// compares a jar with a sum from the same server, and only when it fetches.
-//
-//go:embed jars.sha256
-var jarSums []byte
-
 const (
 	// installTimeout bounds the download of about 54 MB of jars.
 	installTimeout = 5 * time.Minute
@@ -39,18 +32,27 @@ const (
 	installPort = firstPort - 1
 )
 
-// distribution is Kafka in the user's cache: its jars, and the first metadata
-// records of a cluster, which are the same for every node and every cluster.
+// distribution is one version of Kafka in the user's cache: its jars, and the
+// first metadata records of a cluster, which are the same for every node and
+// every cluster.
 type distribution struct {
-	dir string
+	version version
+	dir     string
 }
 
 func (d distribution) classpath() string { return filepath.Join(d.dir, "libs", "*") }
 
-func (d distribution) bootstrap() string { return filepath.Join(d.dir, "bootstrap.checkpoint") }
+// formatted is a node's storage before its first start, but for what names the
+// node. Where the records are in it is Kafka's affair: up to 4.3 in a file of
+// their own, since 4.4 in a snapshot of the metadata log.
+func (d distribution) formatted() string { return filepath.Join(d.dir, "formatted") }
 
 // installed says where the distribution belongs and whether it is there.
 func installed() (d distribution, ok bool, err error) {
+	version, err := chosen()
+	if err != nil {
+		return distribution{}, false, err
+	}
 	cache, err := cacheDir()
 	if err != nil {
 		return distribution{}, false, err
@@ -60,9 +62,10 @@ func installed() (d distribution, ok bool, err error) {
 	// never meets an old folder.
 	content := sha256.New()
 	content.Write(pom)
-	content.Write(jarSums)
+	content.Write(version.sums)
 	content.Write([]byte(strings.Join(scramArgs(), " ")))
-	d = distribution{filepath.Join(cache, "kafka-"+hex.EncodeToString(content.Sum(nil))[:12])}
+	name := fmt.Sprintf("kafka-%s-%s", version.name, hex.EncodeToString(content.Sum(nil))[:12])
+	d = distribution{version: version, dir: filepath.Join(cache, name)}
 
 	_, err = os.Stat(d.dir)
 	if errors.Is(err, os.ErrNotExist) {
@@ -109,17 +112,18 @@ func download(ctx context.Context, d distribution) error {
 	if err := os.WriteFile(pomFile, pom, 0o644); err != nil {
 		return err
 	}
-	say("fetching Kafka's jars with Maven, about 54 MB, once")
+	say("fetching the jars of Kafka %s with Maven, about 54 MB, once", d.version.name)
 	libs := filepath.Join(tmp, "libs")
-	mvn := exec.CommandContext(ctx, "mvn", "-q", "-B", "--strict-checksums", "-f", pomFile, copyDependencies, "-DoutputDirectory="+libs)
+	mvn := exec.CommandContext(ctx, "mvn", "-q", "-B", "--strict-checksums", "-f", pomFile, copyDependencies,
+		"-Dkafka.version="+d.version.name, "-DoutputDirectory="+libs)
 	if out, err := mvn.CombinedOutput(); err != nil {
-		return fmt.Errorf("download Kafka with Maven: %w\n%s", err, out)
+		return fmt.Errorf("download Kafka %s with Maven: %w\n%s", d.version.name, err, out)
 	}
-	if err := checkSums(libs, jarSums); err != nil {
-		return fmt.Errorf("what Maven brought is not what jars.sha256 lists: %w", err)
+	if err := checkSums(libs, d.version.sums); err != nil {
+		return fmt.Errorf("what Maven brought is not what %s lists: %w", sumsFile(d.version.name), err)
 	}
 
-	if err := format(ctx, distribution{tmp}); err != nil {
+	if err := format(ctx, distribution{version: d.version, dir: tmp}); err != nil {
 		return err
 	}
 	return os.Rename(tmp, d.dir)
@@ -160,7 +164,6 @@ func checkSums(dir string, sums []byte) error {
 // format lets Kafka write the bootstrap records of a cluster: its features and
 // SCRAM users. It costs a JVM start, which clusters are spared this way.
 func format(ctx context.Context, d distribution) error {
-	logDir := filepath.Join(d.dir, "format")
 	config := filepath.Join(d.dir, "format.properties")
 	properties := properties{
 		"process.roles":                  "broker,controller",
@@ -169,7 +172,7 @@ func format(ctx context.Context, d distribution) error {
 		"controller.listener.names":      "CONTROLLER",
 		"listeners":                      "PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093",
 		"listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-		"log.dirs":                       logDir,
+		"log.dirs":                       d.formatted(),
 	}
 	if err := properties.writeFile(config); err != nil {
 		return err
@@ -179,7 +182,7 @@ func format(ctx context.Context, d distribution) error {
 	if out, err := d.java(ctx, args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("format Kafka's storage: %w\n%s", err, out)
 	}
-	return os.Rename(filepath.Join(logDir, "bootstrap.checkpoint"), d.bootstrap())
+	return os.Remove(filepath.Join(d.formatted(), metaProperties)) // every node has its own
 }
 
 func scramArgs() []string {

@@ -11,11 +11,15 @@ import (
 
 // Available skips the test where no broker can be started, and says why: in
 // -short mode, or without Java or Maven. With CI=true in the environment a
-// missing program fails the test, so that CI never passes by skipping.
+// missing program fails the test, so that CI never passes by skipping. A
+// [VersionVariable] that names no known version fails it everywhere.
 func Available(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("real Kafka: not in -short mode")
+	}
+	if _, err := chosen(); err != nil {
+		t.Fatalf("real Kafka: %v", err)
 	}
 	need(t, "real Kafka", available())
 }
@@ -65,7 +69,7 @@ func Start(t testing.TB, nodes int, opts ...Option) *Cluster {
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, n := range c.nodes {
-				t.Logf("the output of node %d ends:\n%s", n.id, n.tail())
+				t.Logf("the output of node %d of Kafka %s ends:\n%s", n.id, c.dist.version.name, n.tail())
 			}
 		}
 		if err := c.Stop(); err != nil {

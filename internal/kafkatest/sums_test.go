@@ -49,20 +49,3 @@ func TestCheckSums(t *testing.T) {
 		})
 	}
 }
-
-// The list is of jars alone, and of those that matter most.
-func TestJarSumsAreListed(t *testing.T) {
-	t.Parallel()
-	for line := range strings.Lines(string(jarSums)) {
-		line = strings.TrimSpace(line)
-		sum, name, _ := strings.Cut(line, "  ")
-		if len(sum) != 64 || !strings.HasSuffix(name, ".jar") {
-			t.Errorf("%q is not a SHA-256 sum and a jar", line)
-		}
-	}
-	for _, jar := range []string{"kafka_2.13-4.3.1.jar", "kafka-clients-4.3.1.jar", "kafka-tools-4.3.1.jar"} {
-		if !strings.Contains(string(jarSums), "  "+jar+"\n") {
-			t.Errorf("%s is not listed", jar)
-		}
-	}
-}

@@ -221,7 +221,7 @@ func (c *course) run(verbose bool) (line string) {
 	if verbose {
 		defer func() { fmt.Println(strings.Join(c.sim.History(), "\n")) }()
 	}
-	r := newRand(c.seed, 2) // faults end while others begin
+	r := c.rand(0)
 	c.sim.Log("seed %d: %s", c.seed, c.mode)
 	c.peace, c.modes = time.Now().Add(c.length), map[string]mode{}
 	for range c.mode.members {
@@ -237,7 +237,7 @@ func (c *course) run(verbose bool) (line string) {
 	case c.plain:
 		c.sum.trouble("did not drain")
 		rules.Complete = false // it would say that once more, message by message
-	case c.nodes == nil && c.sim.Members(c.group) > len(c.members)*c.mode.topics: // real nodes let go of a member that nobody has
+	case c.nodes == nil && c.sim.Members(c.group) > len(c.members)*len(c.of(c.mode.topics)): // real nodes let go of a member that nobody has
 		c.sum.known("a group waits for members that nobody has")
 		return "left: a group that waits for members that nobody has"
 	default:
@@ -248,6 +248,10 @@ func (c *course) run(verbose bool) (line string) {
 	}
 	return c.judge(rules, verbose)
 }
+
+// rand is the numbers of one step, counted from 1, or of what is before and after
+// all of them. What one step draws changes nothing for the others.
+func (c *course) rand(step int) *rand.Rand { return rand.New(rand.NewPCG(c.seed, uint64(2+step))) }
 
 // disturb sends messages while faults come and go. Whatever happens, it returns
 // when all of them have gone.
@@ -265,9 +269,9 @@ func (c *course) disturb(r *rand.Rand) {
 		c.work.Wait()
 	}()
 	sending.Go(func() { p.run(ctx) })
-	for _, step := range c.steps {
+	for i, step := range c.steps {
 		time.Sleep(step.after)
-		over := step.fault.do(r, c)
+		over := step.fault.do(c.rand(1+i), c)
 		if over == nil {
 			continue
 		}

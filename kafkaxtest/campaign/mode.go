@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/bi-common/kafkax"
@@ -308,8 +310,9 @@ func batch(h kafkax.Handler) kafkax.BatchHandler {
 var errHandler = errors.New("the handler failed")
 
 func (h handling) handle(r *rand.Rand, peace time.Time) kafkax.Handler {
-	luck := newRand(r.Uint64(), r.Uint64())
+	seed, calls := r.Uint64(), &calls{of: map[string]uint64{}}
 	return func(ctx context.Context, msg kafkax.Message) error {
+		luck := calls.luck(seed, identify(msg))
 		if over, err := h.block(ctx, luck, peace); over {
 			return err
 		}
@@ -331,4 +334,21 @@ func (h handling) handle(r *rand.Rand, peace time.Time) kafkax.Handler {
 		}
 		return nil
 	}
+}
+
+// calls counts how often a member was called with each message.
+type calls struct {
+	mu sync.Mutex
+	of map[string]uint64
+}
+
+// luck is what decides about the next call with a message, whatever was handled
+// before it.
+func (c *calls) luck(seed uint64, id string) *rand.Rand {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.of[id]++
+	h := fnv.New64a()
+	h.Write([]byte(id))
+	return rand.New(rand.NewPCG(seed^h.Sum64(), c.of[id]))
 }

@@ -29,7 +29,7 @@ const (
 )
 
 func newSeeker(r *rand.Rand, topics []string, peace time.Time) *seeker {
-	return &seeker{luck: newRand(r.Uint64(), r.Uint64()), topics: topics, peace: peace}
+	return &seeker{luck: rand.New(rand.NewPCG(r.Uint64(), r.Uint64())), topics: topics, peace: peace}
 }
 
 // watch is h, of which the seeker learns where it is.

@@ -56,7 +56,7 @@ func (m mode) loopOfTopics(ctx context.Context, member *kafkaxtest.Member, topic
 
 // anyTopic draws nothing where there is one alone.
 func (c *course) anyTopic(r *rand.Rand) string {
-	if c.mode.topics == 1 {
+	if c.mode.topics < 2 {
 		return c.topic
 	}
 	return pick(r, c.of(c.mode.topics)...)

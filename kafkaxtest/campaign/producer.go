@@ -13,23 +13,6 @@ import (
 	"github.com/bi-common/kafkax/kafkaxtest/history"
 )
 
-// source is random numbers for several goroutines.
-type source struct {
-	mu  sync.Mutex
-	pcg *rand.PCG
-}
-
-func (s *source) Uint64() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.pcg.Uint64()
-}
-
-// newRand is safe for concurrent use.
-func newRand(seed1, seed2 uint64) *rand.Rand {
-	return rand.New(&source{pcg: rand.NewPCG(seed1, seed2)})
-}
-
 // sender sends messages through one producer until it is told to end, and
 // records what became of each.
 type sender struct {
@@ -40,7 +23,7 @@ type sender struct {
 	client client
 	topics []string
 	pace   time.Duration
-	luck   *rand.Rand
+	luck   [callers]*rand.Rand // each caller has its own, so that none changes what another does
 
 	mu   sync.Mutex
 	sent map[string]sending // without an outcome yet
@@ -61,7 +44,10 @@ func newSender(c *course, name string, r *rand.Rand) *sender {
 	m := c.mode
 	p := &sender{
 		sim: c.sim, clocks: &c.clocks, mode: m, name: name, topics: c.of(m.topics), pace: c.stage.pace,
-		luck: newRand(r.Uint64(), r.Uint64()), sent: map[string]sending{},
+		sent: map[string]sending{},
+	}
+	for i := range p.luck {
+		p.luck[i] = rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
 	}
 	if m.handler.slow > 0 {
 		p.pace = max(p.pace, slowPace)
@@ -88,17 +74,17 @@ const slowPace = time.Second
 // run sends until ctx ends.
 func (p *sender) run(ctx context.Context) {
 	var all sync.WaitGroup
-	for i := range callers {
+	for i, luck := range p.luck {
 		all.Go(func() {
 			for n := 1; ctx.Err() == nil; n++ {
 				select {
 				case <-ctx.Done():
 					return
-				case <-time.After(time.Duration(p.luck.Float64() * callers * float64(p.pace))):
+				case <-time.After(time.Duration(luck.Float64() * callers * float64(p.pace))):
 				}
 				// Now and then several at once.
-				for range 1 + int(p.luck.Float64()*1.1)*5 {
-					p.send(ctx, fmt.Sprint("caller-", i), n)
+				for range 1 + int(luck.Float64()*1.1)*5 {
+					p.send(ctx, luck, fmt.Sprint("caller-", i), n)
 					n++
 				}
 			}
@@ -107,16 +93,16 @@ func (p *sender) run(ctx context.Context) {
 	all.Wait()
 }
 
-func (p *sender) send(ctx context.Context, caller string, n int) {
+func (p *sender) send(ctx context.Context, luck *rand.Rand, caller string, n int) {
 	id := fmt.Sprintf("%s-%s-%d", p.name, caller, n)
 	value := id + " "
-	if p.luck.Float64() < p.mode.handler.poison {
+	if luck.Float64() < p.mode.handler.poison {
 		value = id + " poison"
 	}
-	key := fmt.Sprint("key-", int(p.luck.Float64()*20))
+	key := fmt.Sprint("key-", int(luck.Float64()*20))
 	topic := p.topics[0]
 	if len(p.topics) > 1 {
-		topic = p.topics[int(p.luck.Float64()*float64(len(p.topics)))]
+		topic = p.topics[int(luck.Float64()*float64(len(p.topics)))]
 	}
 	event := history.Send{
 		Producer: p.name, Caller: caller, Topic: topic, ID: id, Key: key, Idempotent: p.mode.idempotent, Began: time.Now(),
@@ -126,7 +112,7 @@ func (p *sender) send(ctx context.Context, caller string, n int) {
 	p.sent[id] = sending{number, event}
 	p.mu.Unlock()
 	err := p.client.WriteMessages(context.WithoutCancel(ctx), kafkax.Message{
-		Topic: topic, Key: []byte(key), Value: []byte(value), Time: p.clocks.stamp(p.luck),
+		Topic: topic, Key: []byte(key), Value: []byte(value), Time: p.clocks.stamp(luck),
 	})
 	err = ofOne(err)
 	if err == nil && p.mode.async {

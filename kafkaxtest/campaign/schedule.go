@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	chance "math/rand"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -80,6 +81,7 @@ func (s schedule) inPlace() schedule {
 // simulate is a schedule in the simulation.
 func simulate(t *testing.T, s schedule, sum *sum, verbose bool) {
 	began, line := time.Now(), "" // of the wall clock: inside there is another
+	chance.Seed(int64(s.seed))    //nolint:staticcheck // kafkax, kafka-go and the cluster draw from it, and have no other
 	n := names{"orders", "orders.dead", "billing"}
 	kafkaxtest.Run(t, func(sim *kafkaxtest.Sim) {
 		c := &course{schedule: s, names: n, sim: sim, sum: sum, stage: simulation}

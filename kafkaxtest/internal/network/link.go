@@ -82,7 +82,7 @@ func (l *link) carry(from, to net.Conn, identify func(data []byte) *Frame) {
 	defer from.Close()
 	defer to.Close()
 
-	for number := 1; ; number++ {
+	for {
 		data, ok := q.take()
 		if !ok {
 			return
@@ -92,7 +92,6 @@ func (l *link) carry(from, to net.Conn, identify func(data []byte) *Frame) {
 			l.close() // the broker is down
 			return
 		}
-		f.Number = number
 		if !l.pass(f, data, to) {
 			q.drain() // what follows is read, and goes nowhere
 			return
@@ -107,7 +106,8 @@ func (l *link) pass(f *Frame, data []byte, to net.Conn) bool {
 		rate  int
 		cut   bool
 	)
-	for _, fate := range l.network.fates(f) {
+	fates, latency := l.network.fates(f)
+	for _, fate := range fates {
 		if fate.Held != nil {
 			select {
 			case <-fate.Held:
@@ -127,7 +127,7 @@ func (l *link) pass(f *Frame, data []byte, to net.Conn) bool {
 			data = data[:min(len(data), max(fate.Pass, 0))]
 		}
 	}
-	if !l.sleep(delay) {
+	if !l.sleep(latency + delay) {
 		return false
 	}
 	if !l.write(to, data, rate) || cut {

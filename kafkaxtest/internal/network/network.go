@@ -20,7 +20,6 @@ type Frame struct {
 	Client  string // the client id of its request
 	Node    int32  // the broker
 	Conn    int    // of this client to this broker, counted from 1
-	Number  int    // of this direction of the connection, counted from 1
 	Answer  bool
 	Key     kmsg.Key
 	Request kmsg.Request // nil if it cannot be read
@@ -59,7 +58,8 @@ type Rule func(*Frame) Fate
 // Network is what the listeners of one cluster have in common.
 type Network struct {
 	// Latency is how long a frame is on its way, of a network in which nothing
-	// is wrong. Nil: no time at all. It must be set before the first Listen.
+	// is wrong; the delays of rules come on top. Nil: no time at all. It must be
+	// set before the first Listen, and is called for one frame at a time.
 	Latency func(*Frame) time.Duration
 
 	// Observe sees each frame as it sets out, before any rule. It must be set
@@ -183,21 +183,21 @@ func (n *Network) open() []*link {
 	return links
 }
 
-// fates is what the rules make of a frame, in their order.
-func (n *Network) fates(f *Frame) []Fate {
+// fates is what the rules make of a frame, in their order, and how long it is on
+// its way without them.
+func (n *Network) fates(f *Frame) (fates []Fate, latency time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.Observe != nil {
 		n.Observe(f)
 	}
-	var fates []Fate
 	if n.Latency != nil {
-		fates = append(fates, Fate{Delay: n.Latency(f)})
+		latency = n.Latency(f)
 	}
 	for _, r := range n.rules {
 		fates = append(fates, (*r)(f))
 	}
-	return fates
+	return fates, latency
 }
 
 // Listen is for the brokers: called once for each, in the order of their nodes.
