@@ -20,11 +20,11 @@ func rowsOfSeeks() []row {
 	}
 	// The seek of a, which has left, is over before b does anything.
 	afterwards := []Event{
-		assigned("a", 0), soughtBy("a", 0, 0.5), stop("a", 4, 5), assigned("b", 6), handled("b", 0, 7),
+		assigned("a", 0), soughtBy("a", 0, 0.5), stop("a", 4, 5), assigned("b", 6), handled("b", 0, 27),
 	}
 	lostTo := func(member string, more ...Event) []Event {
 		events := append(append([]Event{}, afterwards...), more...)
-		return append(events, with(revoked(9), func(r *Revoke) { r.Member = "b" }), assigned(member, 9.1), handled(member, 0, 10))
+		return append(events, with(revoked(29), func(r *Revoke) { r.Member = "b" }), assigned(member, 29.1), handled(member, 0, 30))
 	}
 	whole := func(topic string) Seek {
 		return with(soughtBy("a", 0, 4.5), func(s *Seek) { s.TopicPartition = TopicPartition{Topic: topic, Partition: -1} })
@@ -116,7 +116,13 @@ func rowsOfSeeks() []row {
 		},
 		{
 			site: "duplicate", name: "when the seek was over", logs: []Log{logOf(1)},
-			bad: lostTo("c"), good: lostTo("c", soughtBy("b", 0, 8.5)),
+			bad: lostTo("c"), good: lostTo("c", soughtBy("b", 0, 28.5)),
+		},
+		{
+			site: "deleted, untold", name: "though another sought the begin of the log",
+			logs: []Log{with(logOf(3), func(l *Log) { l.Start, l.Records[0].Gone, l.Records[1].Gone = 2, second(3), second(3) })},
+			bad:  []Event{handled("a", 0, 1), by("a", committed(1, 2.1)), soughtBy("b", 0, 4), handled("a", 2, 5), by("a", committed(3, 7))},
+			good: []Event{handled("a", 0, 1), by("a", committed(1, 2.1)), soughtBy("a", 0, 4), handled("a", 2, 5), by("a", committed(3, 7))},
 		},
 	}
 }

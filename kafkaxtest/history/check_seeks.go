@@ -149,7 +149,7 @@ func (p *partitionCheck) beyond(member string, offset, t int64) *sought {
 func (p *partitionCheck) soughtAgain(d Delivery, was finish, needs bool) bool {
 	for i := p.excused[d.Offset]; i < len(p.seeks); i++ {
 		s := p.seeks[i]
-		if s.offset > d.Offset || s.over < was.began {
+		if s.offset > d.Offset || s.over < was.began-p.onItsWay() {
 			continue
 		}
 		if needs {
@@ -161,6 +161,15 @@ func (p *partitionCheck) soughtAgain(d Delivery, was finish, needs bool) bool {
 		return true
 	}
 	return false
+}
+
+// onItsWay is how long after a seek handlers may begin with what they were given
+// before it, and what comes again then: as long as it may take to be committed.
+func (p *partitionCheck) onItsWay() int64 {
+	if within := p.groupCheck.rules.CommitWithin; within >= 0 {
+		return int64(within)
+	}
+	return p.end
 }
 
 // done says whether a message is done, or was before a seek went back to it.
