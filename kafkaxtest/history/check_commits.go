@@ -40,9 +40,6 @@ func (p *partitionCheck) handledUpTo(e Commit) {
 			p.forgiven[offset] = true
 		}
 		if p.log.mayMiss(offset) && !p.stood(offset, at) {
-			if p.open(e.Member, at) {
-				p.forgiven[offset] = true // a seek to the begin of the log goes to where that is now
-			}
 			continue
 		}
 		if s != nil {

@@ -118,12 +118,6 @@ func rowsOfSeeks() []row {
 			site: "duplicate", name: "when the seek was over", logs: []Log{logOf(1)},
 			bad: lostTo("c"), good: lostTo("c", soughtBy("b", 0, 28.5)),
 		},
-		{
-			site: "deleted, untold", name: "though another sought the begin of the log",
-			logs: []Log{with(logOf(3), func(l *Log) { l.Start, l.Records[0].Gone, l.Records[1].Gone = 2, second(3), second(3) })},
-			bad:  []Event{handled("a", 0, 1), by("a", committed(1, 2.1)), soughtBy("b", 0, 4), handled("a", 2, 5), by("a", committed(3, 7))},
-			good: []Event{handled("a", 0, 1), by("a", committed(1, 2.1)), soughtBy("a", 0, 4), handled("a", 2, 5), by("a", committed(3, 7))},
-		},
 	}
 }
 
