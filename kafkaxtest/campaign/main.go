@@ -18,7 +18,8 @@
 //
 // With -plain, kafka-go is used as its README does in place of kafkax, in the same
 // schedules, and judged by the same promises, so that the two sums may stand side
-// by side. What it breaks is counted, and fails nothing.
+// by side. What it breaks is counted, and fails nothing. What kafka-go has no way
+// to do it does not: its readers cannot seek in a group.
 package main
 
 import (

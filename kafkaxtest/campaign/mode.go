@@ -89,6 +89,26 @@ func newMode(r *rand.Rand, nodes ...int) mode {
 	return m
 }
 
+// extend draws what came to be in a mode later, of numbers of its own: what a seed
+// says beside that stays as it was.
+func (m *mode) extend(r *rand.Rand) {
+	if r.IntN(4) == 0 {
+		m.topics = 2 + r.IntN(2)
+	}
+	m.seeks = r.IntN(4) == 0
+	m.latest = r.IntN(4) == 0
+	m.mixed = r.IntN(3) == 0
+	switch r.IntN(5) {
+	case 0:
+		m.handler.stuck, m.handler.timeout = 0.01, pick(r, 3*time.Second, 8*time.Second)
+	case 1:
+		m.handler.stuck = 0.003
+	case 2:
+		m.handler.deaf, m.handler.timeout = 0.005, pick(r, 0, 3*time.Second)
+	}
+	m.fit()
+}
+
 // fit takes back what is not for the loop.
 func (m *mode) fit() {
 	if m.pulls() {

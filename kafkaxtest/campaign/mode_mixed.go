@@ -12,10 +12,10 @@ import (
 
 // tuning is what changes nothing of what is promised.
 type tuning struct {
-	batch   int  // messages at most
-	bytes   int  // max_bytes; 0 is the default
-	inTurns bool // round robin before range
-	range_  bool // range alone
+	batch      int  // messages at most
+	bytes      int  // max_bytes; 0 is the default
+	inTurns    bool // round robin before range
+	rangeAlone bool
 }
 
 // as is the mode of one of the members, where they are unlike: as in a group whose
@@ -37,7 +37,7 @@ func (m mode) as(which uint64) mode {
 	case 0:
 		m.tuning.inTurns = true
 	case 1:
-		m.tuning.range_ = true
+		m.tuning.rangeAlone = true
 	}
 	m.fit()
 	return m
@@ -48,7 +48,7 @@ func (t tuning) balancers() []kafka.GroupBalancer {
 	switch {
 	case t.inTurns:
 		return []kafka.GroupBalancer{kafka.RoundRobinGroupBalancer{}, kafka.RangeGroupBalancer{}}
-	case t.range_:
+	case t.rangeAlone:
 		return []kafka.GroupBalancer{kafka.RangeGroupBalancer{}}
 	}
 	return nil

@@ -51,7 +51,7 @@ const longTransaction = 40 * time.Second
 func (st stage) schedule(seed uint64, length time.Duration) schedule {
 	r := rand.New(rand.NewPCG(seed, 1))
 	s := schedule{seed: seed, length: length, mode: newMode(r, st.nodes...)}
-	s.mode.extend(rand.New(rand.NewPCG(seed, 3))) // its own, so that the rest is what it was without
+	s.mode.extend(rand.New(rand.NewPCG(seed, 3)))
 	allowed := slices.DeleteFunc(slices.Clone(st.faults), func(f fault) bool {
 		return !f.fits(s.mode)
 	})

@@ -3,15 +3,16 @@ package history
 // commit looks at an offset that the broker has stored.
 func (p *partitionCheck) commit(e Commit) {
 	v := Violation{TopicPartition: p.tp, Offset: e.Offset, Group: e.Group, Member: e.Member, Time: e.Time, Events: []Event{e}}
+	asked := p.asked(e)
 	if e.Offset < p.committed {
-		if p.mayGoBack(e) {
+		if asked || p.adrift || p.mayGoBack(e) {
 			p.wentBack(e.Offset)
 		} else {
 			v.Events = []Event{p.last, e}
 			p.blame("commit back", v, "the committed offset was %d before", p.committed)
 		}
 	}
-	if p.log != nil && p.log.End > 0 && e.Offset > p.log.End && p.log.Deleted.IsZero() && len(p.log.cut) == 0 && !p.asked(e) {
+	if p.log != nil && p.log.End > 0 && e.Offset > p.log.End && p.log.Deleted.IsZero() && len(p.log.cut) == 0 && !asked {
 		p.blame("commit beyond", v, "the log ends at %d", p.log.End)
 	}
 	if p.begun < 0 {
@@ -21,7 +22,7 @@ func (p *partitionCheck) commit(e Commit) {
 		p.fixed(e)
 	}
 	p.handledUpTo(e)
-	p.committed, p.last = e.Offset, e
+	p.committed, p.last, p.adrift = e.Offset, e, asked
 	p.committedSince(e, p.since(e.Time))
 }
 

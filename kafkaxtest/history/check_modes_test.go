@@ -78,6 +78,15 @@ func rowsOfSeeks() []row {
 			},
 		},
 		{
+			site: "commit back", name: "of another, though the seek was not beyond the end",
+			bad: []Event{
+				handled("a", 0, 1), handled("a", 1, 2), committed(2, 4), soughtBy("a", 1, 4.5), by("a", committed(1, 5)), by("b", committed(0, 6)),
+			},
+			good: []Event{
+				handled("a", 0, 1), handled("a", 1, 2), committed(2, 4), soughtBy("a", 9, 4.5), by("a", committed(9, 5)), by("b", committed(0, 6)),
+			},
+		},
+		{
 			site: "commit unhandled", name: "after a seek that did not go so far", logs: []Log{logOf(4)}, rules: complete,
 			bad: []Event{
 				started(), handled("a", 0, 1), handled("a", 1, 2), soughtBy("a", 0, 3.5), handled("a", 0, 4), by("a", committed(3, 6)),

@@ -28,6 +28,7 @@ type partitionCheck struct {
 	excused   map[int64]int  // so many of seeks were used up for a message that was done
 	before    map[int64]bool // done, and gone back to since
 	forgiven  map[int64]bool // passed over by a seek; false if one went back since
+	adrift    bool           // the committed offset may be beyond the end, as a seek asked
 	highest   int64          // of what was given to a handler; below 0: nothing
 	first     int64          // with Latest, where the group began; no message is behind before it is known
 	resets    []Seek         // forward, and told
@@ -98,7 +99,7 @@ func (p *partitionCheck) index(offset int64) int {
 // position is where a new assignment begins to read; -1 if that is not known.
 func (p *partitionCheck) position(member string, at int64) int {
 	switch {
-	case p.open(member, at), p.committed < 0 && len(p.seeks) > 0:
+	case p.open(member, at), p.adrift, p.committed < 0 && len(p.seeks) > 0:
 		return -1
 	case p.committed >= 0:
 		return p.index(p.committed)

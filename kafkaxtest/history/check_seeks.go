@@ -102,7 +102,8 @@ func (p *partitionCheck) committedSince(e Commit, at int64) {
 }
 
 // asked says whether a commit is of the very position that a seek named, which may
-// have been beyond the end of the log: a client finds that out when it reads there.
+// have been beyond the end of the log. Whoever reads there finds that out, this
+// member or the next, and is reset: see adrift.
 func (p *partitionCheck) asked(e Commit) bool {
 	return slices.ContainsFunc(p.seeks, func(s *sought) bool {
 		return s.by(e.Member) && s.offset < 0 && s.Offset == e.Offset && s.over >= p.since(e.Time)
@@ -111,9 +112,6 @@ func (p *partitionCheck) asked(e Commit) bool {
 
 // mayGoBack says whether a seek went there, or further back.
 func (p *partitionCheck) mayGoBack(e Commit) bool {
-	if p.asked(e) {
-		return true // the next may go back too
-	}
 	for _, s := range p.seeks {
 		if s.by(e.Member) && !s.back && s.offset <= e.Offset && s.over >= p.since(e.Time) {
 			s.back = true

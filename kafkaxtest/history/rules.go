@@ -124,22 +124,22 @@ type MemberRules struct {
 }
 
 // of is the rules as they are of one member.
-func (g GroupRules) of(member string) GroupRules {
-	if m, ok := g.Members[member]; ok {
-		g.Ordering, g.Isolation, g.OnFailure, g.Pulled = m.Ordering, m.Isolation, m.OnFailure, m.Pulled
-		if g.Ordering == "" {
-			g.Ordering = OrderPartition
+func (r GroupRules) of(member string) GroupRules {
+	if m, ok := r.Members[member]; ok {
+		r.Ordering, r.Isolation, r.OnFailure, r.Pulled = m.Ordering, m.Isolation, m.OnFailure, m.Pulled
+		if r.Ordering == "" {
+			r.Ordering = OrderPartition
 		}
 	}
-	return g
+	return r
 }
 
 // isolation is of the records that all members are given.
-func (g GroupRules) isolation() Isolation {
-	for _, m := range g.Members {
+func (r GroupRules) isolation() Isolation {
+	for _, m := range r.Members {
 		if m.Isolation == ReadCommitted {
 			return ReadCommitted
 		}
 	}
-	return g.Isolation
+	return r.Isolation
 }
