@@ -31,6 +31,15 @@ func rowsOfDeleted() []row {
 			good: []Event{started(), handled("a", 2, 5), committed(3, 7)},
 		},
 		{
+			site: "deleted, untold", name: "and not by a seek to the first", logs: gone(3),
+			bad: []Event{started(), handled("a", 0, 1), committed(1, 2.1), handled("a", 2, 5), committed(3, 7)},
+			good: []Event{
+				started(), handled("a", 0, 1), committed(1, 2.1),
+				Seek{Member: "a", Group: "g", TopicPartition: tp, Time: second(4)},
+				handled("a", 2, 5), committed(3, 7),
+			},
+		},
+		{
 			site: "deleted, untold", name: "after a group that starts at the latest began", logs: gone(6),
 			rules: Rules{GroupRules: GroupRules{Start: Latest}},
 			bad:   []Event{assigned("a", 0), committed(1, 2), committed(2, 7)},
