@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -52,7 +53,7 @@ func (c *course) joinPlain(r *rand.Rand, m mode) *member {
 		Brokers: c.sim.Brokers(), GroupID: c.group, GroupTopics: topics, GroupBalancers: m.tuning.balancers(),
 		Dialer:         &kafka.Dialer{ClientID: p.name, Timeout: 10 * time.Second, DualStack: true, DialFunc: dialInTurn(c.sim)},
 		SessionTimeout: session, RebalanceTimeout: rebalance,
-		ErrorLogger: kafka.LoggerFunc(func(format string, args ...any) { c.sim.Log(p.name+": "+format, args...) }),
+		ErrorLogger: kafka.LoggerFunc(p.logged),
 	})
 	if m.deadLetters {
 		p.letters = plainWriter(c.sim, p.name, c.dead)
@@ -82,6 +83,29 @@ func (c *course) joinPlain(r *rand.Rand, m mode) *member {
 			c.ends(p)
 		},
 	}
+}
+
+// skipping is how kafka-go names a position that it moved: the partition, the
+// topic, and the offsets from and to.
+var skipping = regexp.MustCompile(`before the first offset for partition (\d+) of (\S+), skipping from offset (\d+) to (\d+)`)
+
+// logged is the logger of errors. What it is told of a position counts as kafkax's
+// word for it does.
+func (p *reader) logged(format string, args ...any) {
+	line := fmt.Sprintf(format, args...)
+	p.sim.Log("%s: %s", p.name, line)
+	found := skipping.FindStringSubmatch(line)
+	if found == nil {
+		return
+	}
+	var numbers [3]int64
+	for i, text := range []string{found[1], found[3], found[4]} {
+		numbers[i], _ = strconv.ParseInt(text, 10, 64)
+	}
+	p.sim.Recorded().Add(history.Seek{
+		Member: p.name, Group: p.group, TopicPartition: history.TopicPartition{Topic: found[2], Partition: int(numbers[0])},
+		Reset: true, From: numbers[1], Offset: numbers[2], Time: time.Now(),
+	})
 }
 
 // errStuck is of a client that did not end in plainStop.

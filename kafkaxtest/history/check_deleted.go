@@ -1,5 +1,7 @@
 package history
 
+import "slices"
+
 // told says whether a reset named an offset among what it passed over.
 func (p *partitionCheck) told(offset int64) bool {
 	for _, s := range p.resets {
@@ -48,7 +50,7 @@ func (p *partitionCheck) untold() {
 		if offset >= p.committed {
 			return
 		}
-		if p.done(offset) || !p.gone(offset, p.end) || p.goneAt(offset) < p.begun || p.forgiven[offset] || p.unwanted(offset) {
+		if p.done(offset) || !p.gone(offset, p.end) || p.goneAt(offset) < p.begun || p.forgiven[offset] || p.unwanted(offset) || p.soughtAfter(offset, p.goneAt(offset)) {
 			continue
 		}
 		if p.told(offset) {
@@ -73,4 +75,10 @@ func (p *partitionCheck) inherit(member string, at int64) (*assignment, bool) {
 		}
 	}
 	return nil, false
+}
+
+// soughtAfter says whether a seek may have gone to an offset, or before it, when it
+// was deleted: to the start of the log, say, which is behind it then.
+func (p *partitionCheck) soughtAfter(offset, gone int64) bool {
+	return slices.ContainsFunc(p.seeks, func(s *sought) bool { return s.offset <= offset && s.over >= gone })
 }

@@ -31,10 +31,34 @@ func rowsOfDeleted() []row {
 			good: []Event{started(), handled("a", 2, 5), committed(3, 7)},
 		},
 		{
+			site: "deleted, untold", name: "and not by a seek to the first", logs: gone(3),
+			bad: []Event{started(), handled("a", 0, 1), committed(1, 2.1), handled("a", 2, 5), committed(3, 7)},
+			good: []Event{
+				started(), handled("a", 0, 1), committed(1, 2.1),
+				Seek{Member: "a", Group: "g", TopicPartition: tp, Time: second(4)},
+				handled("a", 2, 5), committed(3, 7),
+			},
+		},
+		{
 			site: "deleted, untold", name: "after a group that starts at the latest began", logs: gone(6),
 			rules: Rules{GroupRules: GroupRules{Start: Latest}},
 			bad:   []Event{assigned("a", 0), committed(1, 2), committed(2, 7)},
 			good:  []Event{assigned("a", 0), committed(2, 2), committed(2, 7)},
+		},
+		{
+			site: "duplicate", name: "behind one that was deleted", rules: Rules{GroupRules: GroupRules{Ordering: Unordered}},
+			logs: []Log{with(logOf(4), func(l *Log) { l.Start, l.Records[0].Gone = 1, second(3) })},
+			bad: []Event{
+				assigned("a", 0), handled("a", 1, 1), handled("a", 2, 4), reset(0, 1, 5.5), handled("a", 3, 6),
+				revoked(8), assigned("b", 8.1), handled("b", 1, 9),
+			},
+			// Its handler is at it, and nothing behind it could be committed.
+			good: []Event{
+				assigned("a", 0), with(handled("a", 0, 1), func(d *Delivery) {
+					d.Outcome, d.Ended, d.ContextEnded = Cancelled, second(8), second(7.9)
+				}), handled("a", 1, 1), handled("a", 2, 4),
+				revoked(8), assigned("b", 8.1), reset(0, 1, 8.5), handled("b", 1, 9), handled("b", 2, 10.5), handled("b", 3, 12),
+			},
 		},
 		{
 			site: "commit unhandled", name: "and deleted only then", logs: gone(3),

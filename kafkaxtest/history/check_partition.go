@@ -250,8 +250,8 @@ func (p *partitionCheck) passTo(index int, at int64) {
 		next := p.visible[p.prefix]
 		if _, ok := p.finished[next]; ok {
 			p.prefixAt[next] = at
-		} else if !p.before[next] && !p.gone(next, at) {
-			break
+		} else if !p.before[next] && (!p.gone(next, at) || !p.told(next)) {
+			break // who is at it does not know that it was deleted
 		}
 		p.prefix++
 	}
