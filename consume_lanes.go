@@ -229,11 +229,13 @@ func (ls *lanes) follow(key uint64) {
 
 // start waits for the right to run a handler. Once the assignment ends, only
 // messages behind which others have started get it: without them, what is
-// behind could not be committed and would be handled twice.
+// behind could not be committed and would be handled twice. Once handlers are told
+// to end, none gets it: one before it may have taken so long to end that the
+// partition is another member's.
 func (ls *lanes) start(slot *handlerSlot, offset int64) bool {
 	acquired := slot.acquire(ls.claim.stopping)
 	ls.mu.Lock()
-	allowed := offset < ls.barrier && (ls.claim.stopping.Err() == nil || offset < ls.started)
+	allowed := offset < ls.barrier && ls.claim.ctx.Err() == nil && (ls.claim.stopping.Err() == nil || offset < ls.started)
 	if allowed {
 		ls.started = max(ls.started, offset)
 	}

@@ -10,8 +10,8 @@ import (
 // it advertises them, in place of the cluster in memory. Clients reach it
 // through [Sim.Dial], so that the network's faults, what is recorded and what is
 // checked are the same. Topics have as many replicas as there are brokers, at
-// most 3. [Sim.Fail] and [Sim.MoveCoordinators] fail the test: only the cluster
-// in memory can be made to do that. Topics and groups stay when the test ends.
+// most 3. [Sim.Fail], [Sim.MoveCoordinators], [Sim.Expire] and [Sim.Compact] fail
+// the test: only the cluster in memory can be made to do that. Topics and groups stay when the test ends.
 func Brokers(addresses ...string) Option { return func(o *options) { o.brokers = addresses } }
 
 // Through is for another process of a test whose simulation has [Brokers]: its

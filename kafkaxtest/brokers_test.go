@@ -183,6 +183,8 @@ func TestOnlyTheClusterInMemoryFailsAsToldTo(t *testing.T) {
 	for name, do := range map[string]func(*kafkaxtest.Sim){
 		"Fail":             func(s *kafkaxtest.Sim) { s.Fail(kafkaxtest.Failure{}) },
 		"MoveCoordinators": func(s *kafkaxtest.Sim) { s.MoveCoordinators() },
+		"Expire":           func(s *kafkaxtest.Sim) { s.Expire("orders", time.Hour) },
+		"Compact":          func(s *kafkaxtest.Sim) { s.Compact("orders") },
 	} {
 		s := kafkaxtest.Start(t, kafkaxtest.Brokers(other.Brokers()...))
 		f := &failing{TB: t}

@@ -6,25 +6,23 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/bi-common/kafkax"
+	"github.com/bi-common/kafkax/kafkaxtest/history"
 )
 
 // CreateTopic makes a topic, with configs as pairs of a name and a value, such
 // as "max.message.bytes", "1000".
 func (s *Sim) CreateTopic(name string, partitions int, configs ...string) {
 	s.T.Helper()
-	values := map[string]string{}
-	for i := 0; i+1 < len(configs); i += 2 {
-		values[configs[i]] = configs[i+1]
-	}
 	ctx, cancel := s.bound()
 	defer cancel()
-	if err := s.backend.createTopic(ctx, name, partitions, values); err != nil {
+	if err := s.backend.createTopic(ctx, name, partitions, pairs(configs)); err != nil {
 		s.fatalf("creating topic %s: %v", name, err)
 	}
 	s.mu.Lock()
@@ -36,16 +34,37 @@ func (s *Sim) CreateTopic(name string, partitions int, configs ...string) {
 	s.note("topic %s, %d partitions", name, partitions)
 }
 
-// DeleteTopic deletes a topic and what is in it.
+// pairs are names and values.
+func pairs(configs []string) map[string]string {
+	values := map[string]string{}
+	for i := 0; i+1 < len(configs); i += 2 {
+		values[configs[i]] = configs[i+1]
+	}
+	return values
+}
+
+// DeleteTopic deletes a topic and what is in it. [Sim.Check] knows what a topic
+// that members consume had until then.
 func (s *Sim) DeleteTopic(name string) {
 	s.T.Helper()
+	defer s.alter()()
+	var ended []history.Log
+	at := time.Now()
+	if s.consumed()[name] {
+		s.remember(name)
+		for _, l := range s.logs(name) {
+			ended = append(ended, history.Log{TopicPartition: s.log(name, l.partition), Start: l.start, Deleted: at})
+		}
+	}
 	ctx, cancel := s.bound()
 	defer cancel()
 	if err := s.backend.deleteTopic(ctx, name); err != nil {
 		s.fatalf("deleting topic %s: %v", name, err)
 	}
+	s.feed.PurgeTopicsFromClient(name) // the next of that name is another
 	s.mu.Lock()
 	s.deleted[name] = true
+	s.ended[name] = append(s.ended[name], ended...)
 	s.mu.Unlock()
 	s.note("topic %s deleted", name)
 }
@@ -188,17 +207,15 @@ func (s *Sim) Committed(group, topic string) map[int]int64 {
 	return offsets
 }
 
-// Lag is how many offsets of a topic a group has not committed.
+// Lag is how many offsets of a topic, from where its log starts, a group has not
+// committed.
 func (s *Sim) Lag(group, topic string) int64 {
 	s.T.Helper()
 	var lag int64
 	committed := s.Committed(group, topic)
 	for _, l := range s.logs(topic) {
-		position, ok := committed[l.partition]
-		if !ok {
-			position = l.start
-		}
-		lag += l.end - position
+		// What was deleted does not wait for anybody.
+		lag += l.end - max(committed[l.partition], l.start)
 	}
 	return lag
 }

@@ -110,11 +110,21 @@ type Member struct {
 	Name  string
 	Group string
 
-	// Consumer is the client itself.
+	// Consumer is the client itself; nil of a member that [Sim.JoinTopics] made.
 	Consumer *kafkax.Consumer
+	// Topics is the client of a member that [Sim.JoinTopics] made.
+	Topics *kafkax.MultiTopicConsumer
 
-	sim  *Sim
-	stop func() error // ends the consumer, and waits for the loop
+	sim    *Sim
+	client client
+	stop   func() error // ends the client, and waits for the loop
+}
+
+// client is what [Sim.JoinLoop] and [Sim.JoinTopics] have in common.
+type client interface {
+	Config() kafkax.ConsumerConfig
+	Close() error
+	GracefulShutdown(ctx context.Context) error
 }
 
 // Join adds a member to a group: a consumer of a topic whose [kafkax.Consumer.Consume]
@@ -135,15 +145,44 @@ func (s *Sim) Join(group, topic string, h kafkax.Handler, opts ...kafkax.Consume
 // consumer is closed; its context ends when it has been.
 func (s *Sim) JoinLoop(group, topic string, loop func(ctx context.Context, m *Member) error, opts ...kafkax.ConsumerOption) *Member {
 	s.T.Helper()
-	m := &Member{Name: fmt.Sprintf("%s-%d", s.options.members, s.count()), Group: group, sim: s}
-	c, err := kafkax.NewConsumer(append(append(append(s.ConsumerOptions(),
-		kafkax.WithConsumerGroupID(group), kafkax.WithConsumerTopic(topic)), opts...),
-		kafkax.WithConsumerClientID(m.Name))...)
+	m := s.member(group)
+	c, err := kafkax.NewConsumer(append(m.options(opts), kafkax.WithConsumerTopic(topic))...)
 	if err != nil {
 		s.fatalf("%v", err)
 	}
-	m.Consumer = c
-	s.record(history.Start{Member: m.Name, Group: group, Topics: []string{topic}, Time: time.Now()})
+	m.Consumer, m.client = c, c
+	m.start([]string{topic}, loop)
+	return m
+}
+
+// JoinTopics is [Sim.JoinLoop] for a consumer of several topics, which the loop
+// finds as [Member.Topics]. It is one member here, and one for each topic to its
+// group: see [kafkax.MultiTopicConsumer].
+func (s *Sim) JoinTopics(group string, topics []string, loop func(ctx context.Context, m *Member) error, opts ...kafkax.ConsumerOption) *Member {
+	s.T.Helper()
+	m := s.member(group)
+	c, err := kafkax.NewMultiTopicConsumer(topics, m.options(opts)...)
+	if err != nil {
+		s.fatalf("%v", err)
+	}
+	m.Topics, m.client = c, c
+	m.start(topics, loop)
+	return m
+}
+
+func (s *Sim) member(group string) *Member {
+	return &Member{Name: fmt.Sprintf("%s-%d", s.options.members, s.count()), Group: group, sim: s}
+}
+
+func (m *Member) options(opts []kafkax.ConsumerOption) []kafkax.ConsumerOption {
+	return append(append(append(m.sim.ConsumerOptions(), kafkax.WithConsumerGroupID(m.Group), kafkax.WithConsumerErrorLogger(m.sim.Logger(m.Name, m.Group))), opts...),
+		kafkax.WithConsumerClientID(m.Name))
+}
+
+// start runs the loop until the member is stopped.
+func (m *Member) start(topics []string, loop func(ctx context.Context, m *Member) error) {
+	s := m.sim
+	s.record(history.Start{Member: m.Name, Group: m.Group, Topics: topics, Time: time.Now()})
 	ctx, cancel := context.WithCancel(context.Background())
 	result := make(chan error, 1)
 	go func() {
@@ -153,9 +192,9 @@ func (s *Sim) JoinLoop(group, topic string, loop func(ctx context.Context, m *Me
 	}()
 	m.stop = sync.OnceValue(func() error {
 		defer cancel()
-		stop := history.Stop{Member: m.Name, Group: group, Began: time.Now(), Bound: c.Config().ShutdownTimeout}
+		stop := history.Stop{Member: m.Name, Group: m.Group, Began: time.Now(), Bound: m.client.Config().ShutdownTimeout}
 		n := s.record(stop)
-		stopped := c.Close()
+		stopped := m.client.Close()
 		if stop.Returned = time.Now(); stopped != nil {
 			stop.Err = stopped.Error()
 		}
@@ -167,7 +206,6 @@ func (s *Sim) JoinLoop(group, topic string, loop func(ctx context.Context, m *Me
 		return stopped
 	})
 	s.atEnd(func() { _ = m.stop() })
-	return m
 }
 
 // Record returns a handler that does what h does, and whose calls the simulation
@@ -234,7 +272,7 @@ func (m *Member) Crash() {
 	m.sim.Kill(m.Name)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel() // nothing can be waited for
-	_ = m.Consumer.GracefulShutdown(ctx)
+	_ = m.client.GracefulShutdown(ctx)
 	_ = m.stop()
 }
 

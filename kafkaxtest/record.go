@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,8 +27,8 @@ func (s *Sim) Recorded() *history.History { return s.events }
 
 // Check judges all that was recorded, and fails the test with what was broken
 // and what led there. It belongs at the end of a test, when members have left.
-// It knows the logs as they are then; so a topic that was deleted, or records
-// that were, make it know too little.
+// It knows the logs as they are then, and what [Sim.DeleteRecords], [Sim.Expire]
+// and [Sim.Compact] took from them, and what [Sim.DeleteTopic] did.
 func (s *Sim) Check(rules history.Rules) *history.Report {
 	s.T.Helper()
 	report := s.Judge(rules)
@@ -89,51 +90,14 @@ func (s *Sim) consumed() map[string]bool {
 	return topics
 }
 
-func (s *Sim) addLogs(topic string) {
-	s.T.Helper()
-	type producer struct {
-		id        int64
-		partition int
-	}
-	logs := map[int]*history.Log{}
-	open := map[producer][]int{} // where the records of its transaction are
-	for _, l := range s.logs(topic) {
-		logs[l.partition] = &history.Log{TopicPartition: s.log(topic, l.partition), Start: l.start, End: l.end}
-	}
-	s.read(topic, func(r *kgo.Record) {
-		m := message(r)
-		l, by := logs[m.Partition], producer{r.ProducerID, m.Partition}
-		record := history.Record{Offset: m.Offset, ID: s.identify(m), Key: string(m.Key), Control: r.Attrs.IsControl()}
-		switch {
-		case record.Control:
-			for _, i := range open[by] {
-				l.Records[i].Transaction = ending(r.Key)
-			}
-			delete(open, by)
-		case r.Attrs.IsTransactional():
-			record.Transaction = history.Open
-			open[by] = append(open[by], len(l.Records))
-		}
-		l.Records = append(l.Records, record)
-	})
-	for _, l := range logs {
-		s.events.AddLog(*l)
-	}
-}
-
-// ending is what the key of a control record says: a version and a type, of which
-// 0 is an abort.
-func ending(key []byte) history.Transaction {
-	if len(key) >= 4 && binary.BigEndian.Uint16(key[2:]) == 0 {
-		return history.Aborted
-	}
-	return history.Committed
-}
-
 // log names a partition of the topic as it is now.
 func (s *Sim) log(topic string, partition int) history.TopicPartition {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.logLocked(topic, partition)
+}
+
+func (s *Sim) logLocked(topic string, partition int) history.TopicPartition {
 	return history.TopicPartition{Topic: topic, Partition: partition, Incarnation: s.made[topic]}
 }
 
@@ -149,7 +113,7 @@ func (s *Sim) recordAnswer(f *network.Frame) {
 		switch res.ErrorCode {
 		case kerr.UnknownMemberID.Code, kerr.IllegalGeneration.Code:
 			req := f.Request.(*kmsg.HeartbeatRequest)
-			s.recordRevoked(f.Client, req.Group, req.MemberID, true)
+			s.recordRevoked(f.Client, req.Group, known(req.MemberID), true)
 		}
 	case *kmsg.OffsetCommitResponse:
 		req := f.Request.(*kmsg.OffsetCommitRequest)
@@ -165,67 +129,6 @@ func (s *Sim) recordAnswer(f *network.Frame) {
 		}
 	case *kmsg.ProduceResponse:
 		s.recordLetters(f.Client, f.Request.(*kmsg.ProduceRequest), res)
-	}
-}
-
-// recordRequest takes what a member's request means into the record: one that
-// joins again, or leaves, has given back what it had.
-func (s *Sim) recordRequest(f *network.Frame) {
-	switch req := f.Request.(type) {
-	case *kmsg.JoinGroupRequest:
-		s.mu.Lock()
-		s.joins[req.Group] = req
-		s.mu.Unlock()
-		s.recordRevoked(f.Client, req.Group, "", false)
-	case *kmsg.LeaveGroupRequest:
-		for _, m := range append(req.Members, kmsg.LeaveGroupRequestMember{MemberID: req.MemberID}) {
-			if m.MemberID != "" {
-				s.recordRevoked(f.Client, req.Group, m.MemberID, false)
-			}
-		}
-	}
-}
-
-func (s *Sim) recordAssignment(member string, req *kmsg.SyncGroupRequest, data []byte) {
-	var a kmsg.ConsumerMemberAssignment
-	if a.ReadFrom(data) != nil {
-		return
-	}
-	assign := history.Assign{Member: member, Group: req.Group, Generation: int(req.Generation), Time: time.Now()}
-	for _, t := range a.Topics {
-		for _, p := range t.Partitions {
-			assign.Partitions = append(assign.Partitions, s.log(t.Topic, int(p)))
-		}
-	}
-	s.mu.Lock()
-	s.assigned[memberOf{member, req.Group}] = assigned{assign, req.MemberID}
-	s.mu.Unlock()
-	s.record(assign)
-}
-
-// assigned is what a member has, and under which id the group knows it.
-type assigned struct {
-	history.Assign
-
-	id string
-}
-
-// memberOf is a member of one group; a client may be in several.
-type memberOf struct{ member, group string }
-
-// recordRevoked takes from a member what it has under an id; under which ever if
-// that is empty. One that is late is about what it had before.
-func (s *Sim) recordRevoked(member, group, id string, lost bool) {
-	s.mu.Lock()
-	had, ok := s.assigned[memberOf{member, group}]
-	if ok = ok && (id == "" || id == had.id); ok {
-		delete(s.assigned, memberOf{member, group})
-	}
-	s.mu.Unlock()
-	if ok {
-		s.record(history.Revoke{
-			Member: member, Group: group, Generation: had.Generation, Partitions: had.Partitions, Time: time.Now(), Lost: lost,
-		})
 	}
 }
 
@@ -302,11 +205,15 @@ func recordsOf(data []byte) []kafkax.Message {
 // it.
 func (s *Sim) recordCall(ctx context.Context, member, group string, msg kafkax.Message, batch int) (end func(err error)) {
 	d := history.Delivery{
-		Member: member, Group: group, TopicPartition: s.log(msg.Topic, msg.Partition), Offset: msg.Offset,
+		Member: member, Group: group, TopicPartition: s.logOf(msg), Offset: msg.Offset,
 		ID: s.identify(msg), Key: string(msg.Key), Batch: batch, Began: time.Now(),
 	}
 	s.mu.Lock()
-	d.Generation = s.assigned[memberOf{member, group}].Generation
+	for _, a := range s.assigned[memberOf{member, group}] {
+		if slices.Contains(a.Partitions, d.TopicPartition) {
+			d.Generation = a.Generation
+		}
+	}
 	at := callOf{member, group, d.Generation, place{msg.Topic, msg.Partition, msg.Offset}}
 	s.attempts[at]++
 	d.Attempt = s.attempts[at]

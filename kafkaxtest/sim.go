@@ -47,10 +47,15 @@ type Sim struct {
 	closers []func()
 
 	events   *history.History
-	assigned map[memberOf]assigned // what members have
-	attempts map[callOf]int        // of messages that are not handled
-	made     map[string]int        // how often a topic was made again
+	assigned map[memberOf][]assigned // what members have
+	attempts map[callOf]int          // of messages that are not handled
+	made     map[string]int          // how often a topic was made again
 	deleted  map[string]bool
+
+	altering  chan struct{}                               // held while records are deleted
+	ended     map[string][]history.Log                    // of topics that were deleted
+	went      map[history.TopicPartition]map[int64]stored // what was there when some were
+	compacted map[string]bool
 }
 
 // Run is a test inside a simulation: f and all that it starts run in a bubble of
@@ -137,8 +142,9 @@ func newSim(t testing.TB, virtual bool, opts []Option) *Sim {
 	s := &Sim{
 		T: t, options: o, virtual: virtual, network: network.New(), began: time.Now(),
 		changed: make(chan struct{}), joins: map[string]*kmsg.JoinGroupRequest{}, done: map[place]bool{},
-		events: new(history.History), assigned: map[memberOf]assigned{}, attempts: map[callOf]int{},
+		events: new(history.History), assigned: map[memberOf][]assigned{}, attempts: map[callOf]int{},
 		made: map[string]int{}, deleted: map[string]bool{},
+		altering: make(chan struct{}, 1), ended: map[string][]history.Log{}, went: map[history.TopicPartition]map[int64]stored{}, compacted: map[string]bool{},
 	}
 	s.network.Observe = s.observe
 	s.network.Spare = o.spare
@@ -209,7 +215,7 @@ func (s *Sim) connect(brokers []string) {
 func (s *Sim) own(brokers []string) []kgo.Opt {
 	return []kgo.Opt{
 		kgo.SeedBrokers(brokers...), kgo.Dialer(s.feedDial), kgo.ClientID(feedID),
-		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.WithDecompressor(decompressor{}),
+		kgo.MetadataMinAge(adminPause), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.WithDecompressor(decompressor{}),
 		kgo.RecordPartitioner(kgo.BasicConsistentPartitioner(partitioner)),
 	}
 }
@@ -285,9 +291,4 @@ func (s *Sim) ProducerOptions() []kafkax.ProducerOption {
 	}
 }
 
-func (s *Sim) logger() logger { return logger{s} }
-
-// logger puts what clients log as failures into the history.
-type logger struct{ s *Sim }
-
-func (l logger) Printf(format string, args ...any) { l.s.note("log: "+format, args...) }
+func (s *Sim) logger() logger { return logger{sim: s} }

@@ -26,8 +26,15 @@ const longestTransaction = 15 * time.Minute
 // then, and by the broker after 15 minutes.
 func (s *Sim) Begin(msgs ...kafkax.Message) *Transaction {
 	s.T.Helper()
+	return s.BeginFor(longestTransaction, msgs...)
+}
+
+// BeginFor is Begin with another time after which brokers abort the transaction:
+// real ones look for that each ten seconds.
+func (s *Sim) BeginFor(timeout time.Duration, msgs ...kafkax.Message) *Transaction {
+	s.T.Helper()
 	client, err := kgo.NewClient(append(s.own(s.Brokers()),
-		kgo.TransactionalID(fmt.Sprint(feedID, "-", s.count())), kgo.TransactionTimeout(longestTransaction))...)
+		kgo.TransactionalID(fmt.Sprint(feedID, "-", s.count())), kgo.TransactionTimeout(timeout))...)
 	if err != nil {
 		s.fatalf("Begin: %v", err)
 	}
@@ -55,6 +62,9 @@ func (t *Transaction) Abort() {
 	t.sim.T.Helper()
 	t.end(kgo.TryAbort)
 }
+
+// Abandon leaves the end to the brokers, as a producer that crashes does.
+func (t *Transaction) Abandon() { t.once.Do(t.client.Close) }
 
 func (t *Transaction) end(how kgo.TransactionEndTry) {
 	t.sim.T.Helper()

@@ -48,3 +48,22 @@ func TestD10_Transactions(t *testing.T) {
 		}
 	}, kafkaxtest.Topic("orders", 1))
 }
+
+// A transaction that its producer left is aborted by the brokers in time.
+func TestD10_TransactionThatTimesOut(t *testing.T) {
+	t.Parallel()
+	kafkaxtest.Run(t, func(s *kafkaxtest.Sim) {
+		s.Join("billing", "orders", nothing, kafkax.WithConsumerIsolationLevel(kafkax.ReadCommitted))
+		s.BeginFor(20*time.Second, kafkax.Message{Topic: "orders", Value: []byte("a")}).Abandon()
+		s.Send(kafkax.Message{Topic: "orders", Value: []byte("b")})
+		s.Advance(10 * time.Second)
+		if handled := s.Handled(); len(handled) > 0 {
+			s.T.Errorf("before the transaction has ended: %v", handled)
+		}
+		s.WaitCommitted("billing", "orders")
+		if handled := s.Handled(); len(handled) != 1 || string(handled[0].Value) != "b" {
+			s.T.Errorf("handled %v", handled)
+		}
+		s.Check(history.Rules{GroupRules: history.GroupRules{Isolation: history.ReadCommitted, Complete: true}})
+	}, kafkaxtest.Topic("orders", 1))
+}

@@ -30,10 +30,17 @@ type course struct {
 	plains    atomic.Int64 // members of plain kafka-go there were
 
 	transactions atomic.Int64 // that there were
+	letters      sync.Mutex   // held while there is no dead letter topic
+	settings     sync.Mutex   // held while the topic has other settings
+	there        sync.RWMutex // held while it is away, by others while it must not go
+	clocks       clocks
+
+	peace time.Time // from when on nobody seeks, and no handler blocks: see consume
 
 	mu      sync.Mutex
 	members []*member
-	work    sync.WaitGroup // leaves and strangers that are under way
+	modes   map[string]mode // of all members that there were
+	work    sync.WaitGroup  // leaves and strangers that are under way
 }
 
 // member is one of the group. What cannot be done to it is nil.
@@ -63,20 +70,46 @@ func (c *course) target(r *rand.Rand) kafkaxtest.Target {
 }
 
 func (c *course) join(r *rand.Rand) {
-	var m *member
-	switch {
-	case c.plain:
-		m = c.joinPlain(r)
-	case c.nodes != nil && r.IntN(3) > 0:
-		m = c.launch(r.Uint64())
-	default:
-		here := c.sim.JoinLoop(c.group, c.topic, c.mode.consume(r), c.mode.consumerOptions(c.dead)...)
-		m = &member{name: here.Name, leave: func() { _ = here.Leave() }, crash: here.Crash}
+	if m := c.joiner(r); m != nil { // else the test has failed
+		c.add(m)
 	}
-	if m == nil {
-		return // the test has failed
+}
+
+// joiner is a new member, which nothing is done to before it is added.
+func (c *course) joiner(r *rand.Rand) *member {
+	if c.nodes != nil && !c.plain && r.IntN(3) > 0 {
+		which := c.which(r)
+		return c.is(c.launch(r.Uint64(), which), which)
 	}
-	c.add(m)
+	return c.joinHere(r)
+}
+
+// joinHere is a joiner in this process.
+func (c *course) joinHere(r *rand.Rand) *member {
+	which := c.which(r)
+	if c.plain {
+		return c.is(c.joinPlain(r, c.mode.as(which)), which)
+	}
+	here := c.mode.as(which).join(c.sim, c.names, r, c.peace)
+	return c.is(&member{name: here.Name, leave: func() { _ = here.Leave() }, crash: here.Crash}, which)
+}
+
+// which is what a member's mode is made of.
+func (c *course) which(r *rand.Rand) uint64 {
+	if c.mode.mixed {
+		return r.Uint64()
+	}
+	return 0
+}
+
+// is notes the mode of a member.
+func (c *course) is(m *member, which uint64) *member {
+	if m != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.modes[m.name] = c.mode.as(which)
+	}
+	return m
 }
 
 func (c *course) add(m *member) {
@@ -122,15 +155,28 @@ func (c *course) lose(r *rand.Rand, how func(*member) func()) func() {
 	return func() { c.join(r) }
 }
 
-// moveLeader does not while a node is away: it could not be done.
-func (c *course) moveLeader(r *rand.Rand) func() {
+// whole calls f while all nodes are there, and the topic is. It says whether they
+// were: what is asked of the cluster could not be done otherwise.
+func (c *course) whole(f func()) bool {
+	if !c.there.TryRLock() {
+		return false
+	}
+	defer c.there.RUnlock()
 	if c.nodes != nil {
 		if !c.nodes.all.TryLock() {
-			return nil
+			return false
 		}
 		defer c.nodes.all.Unlock()
 	}
-	c.sim.MoveLeader(c.topic, r.IntN(c.mode.partitions), r.IntN(c.mode.nodes))
+	f()
+	return true
+}
+
+func (c *course) moveLeader(r *rand.Rand) func() {
+	topic := c.anyTopic(r)
+	if !c.whole(func() { c.sim.MoveLeader(topic, r.IntN(c.mode.partitions), r.IntN(c.mode.nodes)) }) {
+		return nil
+	}
 	return nothing
 }
 
@@ -144,18 +190,29 @@ func (c *course) stranger() {
 
 // transaction begins one, of which half are aborted.
 func (c *course) transaction(r *rand.Rand) func() {
+	if !c.there.TryRLock() {
+		return nil
+	}
+	t := c.sim.Begin(c.together(r)...)
+	end := t.Abort
+	if r.IntN(2) == 0 {
+		end = t.Commit
+	}
+	return func() {
+		defer c.there.RUnlock()
+		end()
+	}
+}
+
+// together is the messages of one transaction.
+func (c *course) together(r *rand.Rand) (msgs []kafkax.Message) {
 	n := c.transactions.Add(1)
-	var msgs []kafkax.Message
 	for i := range 1 + r.IntN(5) {
 		msgs = append(msgs, kafkax.Message{
-			Topic: c.topic, Key: fmt.Append(nil, "key-", r.IntN(20)), Value: fmt.Append(nil, "transaction-", n, "-", i, " "),
+			Topic: c.anyTopic(r), Key: fmt.Append(nil, "key-", r.IntN(20)), Value: fmt.Append(nil, "transaction-", n, "-", i, " "),
 		})
 	}
-	t := c.sim.Begin(msgs...)
-	if r.IntN(2) == 0 {
-		return t.Commit
-	}
-	return t.Abort
+	return msgs
 }
 
 // run goes through a schedule, lets all end, and judges. It returns what is
@@ -166,6 +223,7 @@ func (c *course) run(verbose bool) (line string) {
 	}
 	r := c.rand(0)
 	c.sim.Log("seed %d: %s", c.seed, c.mode)
+	c.peace, c.modes = time.Now().Add(c.length), map[string]mode{}
 	for range c.mode.members {
 		c.join(r)
 	}
@@ -173,18 +231,17 @@ func (c *course) run(verbose bool) (line string) {
 	if len(c.members) == 0 {
 		c.join(r)
 	}
-	rules := c.mode.rules()
-	drained := func() bool { return c.sim.Lag(c.group, c.topic) == 0 }
+	rules := c.rules()
 	switch {
-	case c.sim.Becomes(c.stage.drain, drained):
+	case c.sim.Becomes(c.stage.drain, c.drained):
 	case c.plain:
 		c.sum.trouble("did not drain")
 		rules.Complete = false // it would say that once more, message by message
-	case c.nodes == nil && c.sim.Members(c.group) > len(c.members): // real nodes let go of a member that nobody has
+	case c.nodes == nil && c.sim.Members(c.group) > len(c.members)*len(c.of(c.mode.topics)): // real nodes let go of a member that nobody has
 		c.sum.known("a group waits for members that nobody has")
 		return "left: a group that waits for members that nobody has"
 	default:
-		c.sim.WaitFor(0, "all to be committed", drained)
+		c.sim.WaitFor(0, "all to be committed", c.drained)
 	}
 	for m := c.take(r, anyone); m != nil; m = c.take(r, anyone) {
 		m.leave()
@@ -232,6 +289,7 @@ func (c *course) judge(rules history.Rules, verbose bool) (line string) {
 	}
 	report := check(rules)
 	c.sum.add(c.mode.loop, report, c.sim.Elapsed())
+	c.sum.also(c.mode)
 	line = fmt.Sprintf("%v, %d sends, %d deliveries, %d rebalances; %s", c.sim.Elapsed().Round(time.Second),
 		total(report.Sends), total(report.Deliveries), report.Rebalances, c.mode)
 	if c.plain {

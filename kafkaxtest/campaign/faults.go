@@ -52,8 +52,8 @@ var codes = map[kmsg.Key][]kafka.Error{
 	kmsg.LeaveGroup:      {kafka.NotCoordinatorForGroup, kafka.GroupCoordinatorNotAvailable},
 }
 
-// faults are what the campaign does wherever it runs; see memoryFaults and
-// nodeFaults too. What is left out, and why, is in leftOut.
+// faults are what the campaign does wherever it runs, and so are topicFaults and
+// groupFaults; see memoryFaults, memoryTopicFaults and nodeFaults too. What is left out, and why, is in leftOut.
 var faults = []fault{
 	{"connections cut", false, func(r *rand.Rand, c *course) func() {
 		c.sim.Cut(c.target(r))
@@ -99,6 +99,10 @@ var faults = []fault{
 	{"member joins", true, func(r *rand.Rand, c *course) func() {
 		c.join(r)
 		return func() { c.leave(r) }
+	}},
+	{"members replaced in turn", true, func(r *rand.Rand, c *course) func() {
+		c.replace(r)
+		return nothing
 	}},
 	{"transaction", true, func(r *rand.Rand, c *course) func() { return c.transaction(r) }},
 	{"member crashes", false, func(r *rand.Rand, c *course) func() {
@@ -146,6 +150,12 @@ var leftOut = []string{
 	"a delivery_timeout of less than an outage takes: what waits in the writer's queue then may still go out" +
 		" (TestP3_WhatWasNotSentInTimeNeverGoesOut_ExpectedToFail)",
 	"topics made again: they are read on from the old position (TestD12_TopicMadeAgainIsReadFromItsStart_ExpectedToFail)",
+}
+
+// offFaults come only where -fault names them, as what leftOut says of them would
+// show in each schedule.
+var offFaults = []fault{
+	{"topic made again", false, func(r *rand.Rand, c *course) func() { return c.makeAgain(r) }},
 }
 
 func nothing() {}

@@ -30,6 +30,12 @@ type mode struct {
 
 	committed bool // consumers read what is committed alone, and there are transactions
 
+	topics int  // as many
+	seeks  bool // members seek, see seeker
+	latest bool // the group starts at the end of the logs
+	mixed  bool // members are unlike, see as
+	tuning tuning
+
 	// calm is a schedule in which nothing breaks, but members come and go: then
 	// nothing explains a duplicate.
 	calm bool
@@ -43,7 +49,16 @@ type handling struct {
 	fails  float64       // share of calls that fail, and then do not
 	poison float64       // share of messages that always fail
 	panics bool          // in place of errors
+	mild   bool          // poison is as good as anything: see pulls
+
+	stuck   float64       // share of calls that wait for the end of their context
+	timeout time.Duration // of the context of a call; 0 is none
+	deaf    float64       // share of calls that take no notice of that end, for as long as deafness
 }
+
+// fickle is whether a handler may block all others of its member for as long as it
+// likes.
+func (h handling) fickle() bool { return h.stuck > 0 && h.timeout == 0 }
 
 func newMode(r *rand.Rand, nodes ...int) mode {
 	m := mode{
@@ -70,30 +85,67 @@ func newMode(r *rand.Rand, nodes ...int) mode {
 	if m.deadLetters {
 		m.handler.poison = 0.05
 	}
+	m.fit()
+	m.committed = r.IntN(4) == 0
+	m.topics, m.tuning.batch = 1, batchSize
+	return m
+}
+
+// extend draws what came to be in a mode later, of numbers of its own: what a seed
+// says beside that stays as it was.
+func (m *mode) extend(r *rand.Rand) {
+	if r.IntN(4) == 0 {
+		m.topics = 2 + r.IntN(2)
+	}
+	m.seeks = r.IntN(4) == 0
+	m.latest = r.IntN(4) == 0
+	m.mixed = r.IntN(3) == 0
+	switch r.IntN(5) {
+	case 0:
+		m.handler.stuck, m.handler.timeout = 0.01, pick(r, 3*time.Second, 8*time.Second)
+	case 1:
+		m.handler.stuck = 0.003
+	case 2:
+		m.handler.deaf, m.handler.timeout = 0.005, pick(r, 0, 3*time.Second)
+	}
+	m.fit()
+}
+
+// fit takes back what is not for the loop.
+func (m *mode) fit() {
 	if m.pulls() {
 		m.concurrency, m.ordering, m.deadLetters = 1, kafkax.OrderPartition, false
-		m.handler.fails, m.handler.poison, m.handler.panics = 0, 0, false
+		m.handler.fails, m.handler.poison, m.handler.panics, m.handler.mild = 0, 0, false, true
 		m.handler.slow = min(m.handler.slow, 3*time.Second) // nobody can end a program's own handling
+		m.handler.stuck, m.handler.deaf, m.handler.timeout = 0, 0, 0
 	}
 	if m.loop == "batch" {
 		m.ordering = kafkax.OrderPartition
 	}
-	m.committed = r.IntN(4) == 0
-	return m
 }
 
 // pulls says whether the program fetches by itself.
 func (m mode) pulls() bool { return m.loop == "fetch" || m.loop == "read" }
 
 func (m mode) String() string {
-	return fmt.Sprintf("%s, ordering %s, concurrency %d, %d partitions, %d members, %d nodes, dead letters %v, async %v, idempotent %v, committed %v, calm %v, handler %+v",
-		m.loop, m.ordering, m.concurrency, m.partitions, m.members, m.nodes, m.deadLetters, m.async, m.idempotent, m.committed, m.calm, m.handler)
+	return fmt.Sprintf("%s, ordering %s, concurrency %d, %d topics of %d partitions, %d members, %d nodes, dead letters %v, async %v, idempotent %v, committed %v, calm %v, seeks %v, latest %v, mixed %v, handler %+v",
+		m.loop, m.ordering, m.concurrency, m.topics, m.partitions, m.members, m.nodes, m.deadLetters, m.async, m.idempotent, m.committed, m.calm,
+		m.seeks, m.latest, m.mixed, m.handler)
 }
 
 func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
 
 // names are those of a schedule, which may not be alone in a cluster.
 type names struct{ topic, dead, group string }
+
+// of are so many topics.
+func (n names) of(topics int) []string {
+	all := []string{n.topic}
+	for i := 2; i <= topics; i++ {
+		all = append(all, fmt.Sprint(n.topic, "-", i))
+	}
+	return all
+}
 
 const (
 	session   = 10 * time.Second
@@ -119,6 +171,15 @@ func (m mode) rules() history.Rules {
 	r.Complete = true
 	r.Pulled = m.pulls()
 	r.CommitWithin = 15 * time.Second
+	if m.latest {
+		r.Start = history.Latest
+	}
+	switch {
+	case m.handler.fickle():
+		r.Progress = -1
+	case m.handler.deaf > 0:
+		r.Progress += 2 * deafness // one may follow the other
+	}
 	if m.deadLetters {
 		r.OnFailure = history.FailStop // nothing is given up but into the dead letter topic
 	}
@@ -150,42 +211,73 @@ func (m mode) consumerOptions(dead string) []kafkax.ConsumerOption {
 	if m.deadLetters {
 		opts = append(opts, kafkax.WithConsumerDLQTopic(dead))
 	}
-	return opts
+	if m.latest {
+		opts = append(opts, kafkax.WithConsumerStartOffset(kafkax.StartLatest))
+	}
+	return append(opts, m.tuning.options()...)
 }
 
-// consume is a member's loop.
-func (m mode) consume(r *rand.Rand) func(ctx context.Context, member *kafkaxtest.Member) error {
-	h := m.handler.handle(r)
-	opts := []kafkax.ConsumeOption{}
+// consume is a member's loop. From a time on it is left in peace: see seeker, and
+// handle.
+func (m mode) consume(r *rand.Rand, topics []string, peace time.Time) func(ctx context.Context, member *kafkaxtest.Member) error {
+	h := m.handler.handle(r, peace)
+	loop := m.loopOf
+	if len(topics) > 1 {
+		loop = m.loopOfTopics
+	}
+	if !m.seeks {
+		return func(ctx context.Context, member *kafkaxtest.Member) error { return loop(ctx, member, topics, h) }
+	}
+	s := newSeeker(r, topics, peace)
+	return func(ctx context.Context, member *kafkaxtest.Member) error {
+		defer s.start(ctx, member)()
+		return loop(ctx, member, topics, s.watch(h))
+	}
+}
+
+func (m mode) consumeOptions(member *kafkaxtest.Member) []kafkax.ConsumeOption {
+	opts := []kafkax.ConsumeOption{kafkax.WithOnError(member.OnError)}
 	if !m.pulls() {
 		opts = append(opts, kafkax.WithConcurrency(m.concurrency))
+		if m.handler.timeout > 0 {
+			opts = append(opts, kafkax.WithHandlerTimeout(m.handler.timeout))
+		}
 		if m.loop != "batch" {
 			opts = append(opts, kafkax.WithOrdering(m.ordering))
 		}
 	}
-	return func(ctx context.Context, member *kafkaxtest.Member) error {
-		c := member.Consumer
-		opts := append(opts, kafkax.WithOnError(member.OnError))
-		switch m.loop {
-		case "consume":
-			return c.Consume(ctx, member.Record(h), opts...)
-		case "manual":
-			return c.ConsumeWithManualCommit(ctx, member.Record(h), opts...)
-		case "batch":
-			return c.ConsumeBatch(ctx, member.RecordBatch(batch(h)), append(opts, kafkax.WithBatchSize(batchSize), kafkax.WithBatchTimeout(batchTimeout))...)
+	if m.loop == "batch" {
+		opts = append(opts, kafkax.WithBatchSize(m.tuning.batch), kafkax.WithBatchTimeout(batchTimeout))
+	}
+	return opts
+}
+
+func (m mode) loopOf(ctx context.Context, member *kafkaxtest.Member, _ []string, h kafkax.Handler) error {
+	c, opts := member.Consumer, m.consumeOptions(member)
+	switch m.loop {
+	case "consume":
+		return c.Consume(ctx, member.Record(h), opts...)
+	case "manual":
+		return c.ConsumeWithManualCommit(ctx, member.Record(h), opts...)
+	case "batch":
+		return c.ConsumeBatch(ctx, member.RecordBatch(batch(h)), opts...)
+	}
+	return m.pullAll(ctx, member, c, h)
+}
+
+// pullAll is the loop of a program that fetches by itself.
+func (m mode) pullAll(ctx context.Context, member *kafkaxtest.Member, c *kafkax.Consumer, h kafkax.Handler) error {
+	for {
+		msg, err := m.pull(ctx, c)
+		if errors.Is(err, kafkax.ErrClosed) {
+			return nil
 		}
-		for {
-			msg, err := m.pull(ctx, c)
-			if errors.Is(err, kafkax.ErrClosed) {
-				return nil
-			}
-			if err != nil {
-				continue // as a program does that goes on whatever happens
-			}
-			_ = member.Record(h)(ctx, msg)
-			if m.loop == "fetch" {
-				_ = c.CommitMessages(ctx, msg) // what is refused comes again
-			}
+		if err != nil {
+			continue // as a program does that goes on whatever happens
+		}
+		_ = member.Record(h)(ctx, msg)
+		if m.loop == "fetch" {
+			_ = c.CommitMessages(ctx, msg) // what is refused comes again
 		}
 	}
 }
@@ -217,10 +309,13 @@ func batch(h kafkax.Handler) kafkax.BatchHandler {
 
 var errHandler = errors.New("the handler failed")
 
-func (h handling) handle(r *rand.Rand) kafkax.Handler {
+func (h handling) handle(r *rand.Rand, peace time.Time) kafkax.Handler {
 	seed, calls := r.Uint64(), &calls{of: map[string]uint64{}}
 	return func(ctx context.Context, msg kafkax.Message) error {
 		luck := calls.luck(seed, identify(msg))
+		if over, err := h.block(ctx, luck, peace); over {
+			return err
+		}
 		if h.slow > 0 && luck.Float64() < 0.05 {
 			select {
 			case <-time.After(time.Duration(luck.Float64() * float64(h.slow))):
@@ -228,7 +323,7 @@ func (h handling) handle(r *rand.Rand) kafkax.Handler {
 				return ctx.Err()
 			}
 		}
-		if strings.HasSuffix(string(msg.Value), " poison") {
+		if strings.HasSuffix(string(msg.Value), " poison") && !h.mild {
 			return kafkax.Permanent(errHandler)
 		}
 		if luck.Float64() < h.fails {

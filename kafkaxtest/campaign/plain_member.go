@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -34,26 +35,30 @@ type reader struct {
 // own; the one that the check judges by is kafkax's.
 const plainStop = 5 * time.Minute
 
-func (c *course) joinPlain(r *rand.Rand) *member {
+func (c *course) joinPlain(r *rand.Rand, m mode) *member {
 	p := &reader{
-		names: c.names, sim: c.sim, name: fmt.Sprint("member-", c.plains.Add(1)), mode: c.mode, ended: make(chan struct{}),
+		names: c.names, sim: c.sim, name: fmt.Sprint("member-", c.plains.Add(1)), mode: m, ended: make(chan struct{}),
 	}
-	p.handle = recovered(c.sim.Record(p.name, c.group, c.mode.handler.handle(r)))
-	isolation := kafka.ReadUncommitted
-	if c.mode.committed {
+	p.handle = recovered(timed(m.handler.timeout, c.sim.Record(p.name, c.group, m.handler.handle(r, c.peace))))
+	isolation, start := kafka.ReadUncommitted, kafka.FirstOffset
+	if m.committed {
 		isolation = kafka.ReadCommitted
 	}
+	if m.latest {
+		start = kafka.LastOffset
+	}
+	topics := c.of(m.topics)
 	p.client = kafka.NewReader(kafka.ReaderConfig{
-		IsolationLevel: isolation,
-		Brokers:        c.sim.Brokers(), GroupID: c.group, Topic: c.topic,
+		IsolationLevel: isolation, StartOffset: start,
+		Brokers: c.sim.Brokers(), GroupID: c.group, GroupTopics: topics, GroupBalancers: m.tuning.balancers(),
 		Dialer:         &kafka.Dialer{ClientID: p.name, Timeout: 10 * time.Second, DualStack: true, DialFunc: dialInTurn(c.sim)},
 		SessionTimeout: session, RebalanceTimeout: rebalance,
-		ErrorLogger: kafka.LoggerFunc(func(format string, args ...any) { c.sim.Log(p.name+": "+format, args...) }),
+		ErrorLogger: kafka.LoggerFunc(p.logged),
 	})
-	if c.mode.deadLetters {
+	if m.deadLetters {
 		p.letters = plainWriter(c.sim, p.name, c.dead)
 	}
-	c.sim.Recorded().Add(history.Start{Member: p.name, Group: c.group, Topics: []string{c.topic}, Time: time.Now()})
+	c.sim.Recorded().Add(history.Start{Member: p.name, Group: c.group, Topics: topics, Time: time.Now()})
 	alive, die := context.WithCancel(context.Background())
 	on, quit := context.WithCancel(alive)
 	go func() {
@@ -78,6 +83,29 @@ func (c *course) joinPlain(r *rand.Rand) *member {
 			c.ends(p)
 		},
 	}
+}
+
+// skipping is how kafka-go names a position that it moved: the partition, the
+// topic, and the offsets from and to.
+var skipping = regexp.MustCompile(`before the first offset for partition (\d+) of (\S+), skipping from offset (\d+) to (\d+)`)
+
+// logged is the logger of errors. What it is told of a position counts as kafkax's
+// word for it does.
+func (p *reader) logged(format string, args ...any) {
+	line := fmt.Sprintf(format, args...)
+	p.sim.Log("%s: %s", p.name, line)
+	found := skipping.FindStringSubmatch(line)
+	if found == nil {
+		return
+	}
+	var numbers [3]int64
+	for i, text := range []string{found[1], found[3], found[4]} {
+		numbers[i], _ = strconv.ParseInt(text, 10, 64)
+	}
+	p.sim.Recorded().Add(history.Seek{
+		Member: p.name, Group: p.group, TopicPartition: history.TopicPartition{Topic: found[2], Partition: int(numbers[0])},
+		Reset: true, From: numbers[1], Offset: numbers[2], Time: time.Now(),
+	})
 }
 
 // errStuck is of a client that did not end in plainStop.
@@ -182,7 +210,7 @@ func (p *reader) collect(on context.Context) ([]kafka.Message, error) {
 	full, cancel := context.WithTimeout(on, batchTimeout)
 	defer cancel()
 	var msgs []kafka.Message
-	for len(msgs) < batchSize {
+	for len(msgs) < p.mode.tuning.batch {
 		m, err := p.client.FetchMessage(full)
 		switch {
 		case err == nil:
@@ -257,6 +285,19 @@ func (p *reader) letter(m kafka.Message) kafka.Message {
 		{Key: kafkax.HeaderOriginalPartition, Value: []byte(strconv.Itoa(m.Partition))},
 		{Key: kafkax.HeaderOriginalOffset, Value: []byte(strconv.FormatInt(m.Offset, 10))},
 	}}
+}
+
+// timed is h with a bound for each call, as a program sets one that knows its
+// handlers; without one for 0.
+func timed(bound time.Duration, h kafkax.Handler) kafkax.Handler {
+	if bound == 0 {
+		return h
+	}
+	return func(ctx context.Context, m kafka.Message) error {
+		ctx, cancel := context.WithTimeoutCause(ctx, bound, kafkax.ErrHandlerTimeout)
+		defer cancel()
+		return h(ctx, m)
+	}
 }
 
 // recovered is h with its panics as errors.

@@ -11,7 +11,7 @@ import (
 )
 
 // plainWriter is a kafka.Writer as kafka-go's README writes it, with the
-// defaults; it puts a key where kafkax does.
+// defaults; it puts a key where kafkax does. Without a topic its messages have one.
 func plainWriter(sim *kafkaxtest.Sim, name, topic string) *kafka.Writer {
 	return &kafka.Writer{
 		Addr: kafka.TCP(sim.Brokers()...), Topic: topic,
@@ -32,15 +32,15 @@ type writer struct{ *kafka.Writer }
 
 // plainClient is what a sender uses in place of a kafkax producer.
 func (p *sender) plainClient() client {
-	w := plainWriter(p.sim, p.name, p.topic)
+	w := plainWriter(p.sim, p.name, "")
 	if w.Async = p.mode.async; w.Async {
 		w.Completion = func(msgs []kafka.Message, err error) { p.completed(msgs, unknown(err)) }
 	}
 	return writer{w}
 }
 
-func (w writer) SendMessage(ctx context.Context, key, value []byte) error {
-	return unknown(w.WriteMessages(ctx, kafka.Message{Key: key, Value: value}))
+func (w writer) WriteMessages(ctx context.Context, msgs ...kafka.Message) error {
+	return unknown(w.Writer.WriteMessages(ctx, msgs...))
 }
 
 func (w writer) Close() (err error) {

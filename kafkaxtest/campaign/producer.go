@@ -17,10 +17,11 @@ import (
 // records what became of each.
 type sender struct {
 	sim    *kafkaxtest.Sim
+	clocks *clocks
 	mode   mode
 	name   string
 	client client
-	topic  string
+	topics []string
 	pace   time.Duration
 	luck   [callers]*rand.Rand // each caller has its own, so that none changes what another does
 
@@ -30,7 +31,7 @@ type sender struct {
 
 // client is a [kafkax.Producer], or plain kafka-go in its place.
 type client interface {
-	SendMessage(ctx context.Context, key, value []byte) error
+	WriteMessages(ctx context.Context, msgs ...kafkax.Message) error
 	Close() error
 }
 
@@ -42,7 +43,7 @@ type sending struct {
 func newSender(c *course, name string, r *rand.Rand) *sender {
 	m := c.mode
 	p := &sender{
-		sim: c.sim, mode: m, name: name, topic: c.topic, pace: c.stage.pace,
+		sim: c.sim, clocks: &c.clocks, mode: m, name: name, topics: c.of(m.topics), pace: c.stage.pace,
 		sent: map[string]sending{},
 	}
 	for i := range p.luck {
@@ -56,7 +57,7 @@ func newSender(c *course, name string, r *rand.Rand) *sender {
 		return p
 	}
 	p.client = c.sim.Producer(
-		kafkax.WithProducerTopic(c.topic), kafkax.WithProducerClientID(name), kafkax.WithProducerAsync(m.async),
+		kafkax.WithProducerClientID(name), kafkax.WithProducerAsync(m.async),
 		kafkax.WithProducerIdempotent(m.idempotent), kafkax.WithProducerShutdownTimeout(shutdown),
 		kafkax.WithProducerDeliveryTimeout(30*time.Second), kafkax.WithProducerWriteTimeout(5*time.Second),
 		kafkax.WithProducerCompletion(p.completed),
@@ -99,18 +100,33 @@ func (p *sender) send(ctx context.Context, luck *rand.Rand, caller string, n int
 		value = id + " poison"
 	}
 	key := fmt.Sprint("key-", int(luck.Float64()*20))
+	topic := p.topics[0]
+	if len(p.topics) > 1 {
+		topic = p.topics[int(luck.Float64()*float64(len(p.topics)))]
+	}
 	event := history.Send{
-		Producer: p.name, Caller: caller, Topic: p.topic, ID: id, Key: key, Idempotent: p.mode.idempotent, Began: time.Now(),
+		Producer: p.name, Caller: caller, Topic: topic, ID: id, Key: key, Idempotent: p.mode.idempotent, Began: time.Now(),
 	}
 	p.mu.Lock()
 	number := p.sim.Recorded().Add(event)
 	p.sent[id] = sending{number, event}
 	p.mu.Unlock()
-	err := p.client.SendMessage(context.WithoutCancel(ctx), []byte(key), []byte(value))
+	err := p.client.WriteMessages(context.WithoutCancel(ctx), kafkax.Message{
+		Topic: topic, Key: []byte(key), Value: []byte(value), Time: p.clocks.stamp(luck),
+	})
+	err = ofOne(err)
 	if err == nil && p.mode.async {
 		return // the completion tells
 	}
 	p.outcome(id, err)
+}
+
+// ofOne is the error of a call with one message: the message's own.
+func ofOne(err error) error {
+	if each, ok := errors.AsType[kafkax.ProduceErrors](err); ok && len(each) == 1 {
+		return each[0]
+	}
+	return err
 }
 
 func (p *sender) outcome(id string, err error) {

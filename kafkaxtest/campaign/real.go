@@ -24,7 +24,7 @@ const nodeCount = 3
 var onNodes = stage{
 	clock: "wall clock", nodes: []int{nodeCount}, length: 2 * time.Minute, drain: 4 * time.Minute,
 	every: 8 * time.Second, pace: 100 * time.Millisecond,
-	faults: slices.Concat(faults, nodeFaults),
+	faults: slices.Concat(faults, topicFaults, groupFaults, nodeFaults, nodeTopicFaults),
 }
 
 // nodes are the real brokers.
@@ -92,8 +92,7 @@ func (c *course) fault(kind history.FaultKind, target, text string) (over func()
 func (n *nodes) perform(t *testing.T, s schedule, sum *sum, verbose bool) {
 	t.Helper()
 	own := names{kafkatest.Name(t), kafkatest.Name(t), kafkatest.Name(t)}
-	sim := kafkaxtest.Start(t, kafkaxtest.Brokers(n.cluster.Brokers()...), kafkaxtest.Identify(identify),
-		kafkaxtest.Topic(own.topic, s.mode.partitions), kafkaxtest.Topic(own.dead, 1), kafkaxtest.SpareJoins())
+	sim := kafkaxtest.Start(t, append(s.topicsOf(own), kafkaxtest.Brokers(n.cluster.Brokers()...), kafkaxtest.Identify(identify), kafkaxtest.SpareJoins())...)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(keep(sim, s.seed))

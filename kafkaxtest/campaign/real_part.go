@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/bi-common/kafkax"
 	"github.com/bi-common/kafkax/kafkaxtest"
@@ -20,11 +21,14 @@ import (
 type part struct {
 	Seed    uint64 // of the schedule, which says the mode
 	Luck    uint64 // of the handler
+	Which   uint64 // of the members' modes, see as
 	Prefix  string // of the member's name
 	Brokers []string
 	Proxied []string
 
 	Topic, Dead, Group string
+
+	Peace time.Time // see consume
 }
 
 // partOf is the environment variable that makes this program a member.
@@ -48,7 +52,7 @@ func takePart() {
 // run is a member from its first event to its last. It leaves when it gets a
 // signal, or when whoever started it is gone.
 func (p part) run(t *testing.T) {
-	m := onNodes.schedule(p.Seed, 0).mode
+	m := onNodes.schedule(p.Seed, 0).mode.as(p.Which)
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
 	gone := make(chan struct{})
@@ -61,8 +65,7 @@ func (p part) run(t *testing.T) {
 		kafkaxtest.MembersNamed(p.Prefix), kafkaxtest.Identify(identify))
 	out := &teller{lines: json.NewEncoder(os.Stdout)}
 	sim.Recorded().Watch = func(n int, e history.Event) { out.tell(tellingOf(n, e)) }
-	options := append(m.consumerOptions(p.Dead), kafkax.WithConsumerErrorLogger(out))
-	member := sim.JoinLoop(p.Group, p.Topic, m.consume(rand.New(rand.NewPCG(p.Luck, 1))), options...)
+	member := m.join(sim, names{p.Topic, p.Dead, p.Group}, rand.New(rand.NewPCG(p.Luck, 1)), p.Peace, kafkax.WithConsumerErrorLogger(out))
 	select {
 	case <-stop:
 	case <-gone:
@@ -101,6 +104,7 @@ type telling struct {
 	Start    *history.Start    `json:",omitempty"`
 	Delivery *history.Delivery `json:",omitempty"`
 	Skip     *history.Skip     `json:",omitempty"`
+	Seek     *history.Seek     `json:",omitempty"`
 	Stop     *history.Stop     `json:",omitempty"`
 	Log      string            `json:",omitempty"`
 }
@@ -114,6 +118,8 @@ func tellingOf(n int, e history.Event) telling {
 		t.Delivery = &e
 	case history.Skip:
 		t.Skip = &e
+	case history.Seek:
+		t.Seek = &e
 	case history.Stop:
 		t.Stop = &e
 	default:
@@ -131,6 +137,8 @@ func (t telling) event() history.Event {
 		return *t.Delivery
 	case t.Skip != nil:
 		return *t.Skip
+	case t.Seek != nil:
+		return *t.Seek
 	case t.Stop != nil:
 		return *t.Stop
 	}

@@ -38,10 +38,10 @@ type process struct {
 
 // launch starts a member, and waits for its start. It is nil if that failed, and
 // the test with it.
-func (c *course) launch(luck uint64) *member {
+func (c *course) launch(luck, which uint64) *member {
 	prefix := fmt.Sprint("process-", c.processes.Add(1))
 	p := &process{course: c, name: prefix + "-1", started: make(chan struct{}), heard: make(chan struct{})}
-	if err := p.start(part{c.seed, luck, prefix, c.sim.Brokers(), c.sim.Proxied(), c.topic, c.dead, c.group}); err != nil {
+	if err := p.start(part{c.seed, luck, which, prefix, c.sim.Brokers(), c.sim.Proxied(), c.topic, c.dead, c.group, c.peace}); err != nil {
 		c.sim.T.Errorf("%s: %v", p.name, err)
 		return nil
 	}
@@ -119,7 +119,7 @@ func (p *process) hears(line []byte, numbers map[int]int) {
 	}
 	e := t.event()
 	if e == nil {
-		p.course.sim.Log("%s: log: %s", p.name, t.Log)
+		p.course.sim.Logger(p.name, p.course.group).Printf("%s: %s", p.name, t.Log)
 		return
 	}
 	p.course.sim.Log("%v", e)

@@ -13,8 +13,9 @@ import (
 // to see that it can be.
 func TestCampaign_Real(t *testing.T) { //nolint:paralleltest // the wall clock is its own
 	n := &nodes{cluster: kafkatest.Start(t, nodeCount)}
-	const seed = 24 // three members, each a process of its own; dead letters
+	const seed = 24 // three members, each a process of its own, that seek; dead letters; handlers that are stuck
 	s := onNodes.schedule(seed, 0)
+	s.length = 30 * time.Second // for so long members seek, and handlers are stuck
 	for _, f := range nodeFaults {
 		s.steps = append(s.steps, step{after: time.Second, lasts: time.Second, fault: fault{name: f.name, do: func(r *rand.Rand, c *course) (over func()) {
 			c.sim.WaitFor(time.Minute, "an occasion, when the node before is back", func() bool {

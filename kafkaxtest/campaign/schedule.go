@@ -5,6 +5,7 @@ import (
 	chance "math/rand"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,7 +42,7 @@ type stage struct {
 var simulation = stage{
 	clock: "virtual time", nodes: []int{1, 3}, length: 10 * time.Minute, drain: 30 * time.Minute,
 	every: 20 * time.Second, pace: time.Second,
-	faults: slices.Concat(faults, memoryFaults),
+	faults: slices.Concat(faults, topicFaults, groupFaults, memoryFaults, memoryTopicFaults),
 }
 
 // longTransaction is less than what the checker takes for a standstill: nothing
@@ -51,8 +52,9 @@ const longTransaction = 40 * time.Second
 func (st stage) schedule(seed uint64, length time.Duration) schedule {
 	r := rand.New(rand.NewPCG(seed, 1))
 	s := schedule{seed: seed, length: length, mode: newMode(r, st.nodes...)}
+	s.mode.extend(rand.New(rand.NewPCG(seed, 3)))
 	allowed := slices.DeleteFunc(slices.Clone(st.faults), func(f fault) bool {
-		return f.name == "dead letter topic down" && !s.mode.deadLetters || f.name == "transaction" && !s.mode.committed || s.mode.calm && !f.calm
+		return !f.fits(s.mode)
 	})
 	if len(allowed) == 0 {
 		return s // of one fault alone that is not for this mode
@@ -60,7 +62,7 @@ func (st stage) schedule(seed uint64, length time.Duration) schedule {
 	for at := time.Duration(0); at < length; {
 		wait := time.Duration(r.ExpFloat64() * float64(st.every))
 		next := step{wait, time.Duration(r.ExpFloat64() * float64(8*time.Second)), pick(r, allowed...)}
-		if next.fault.name == "transaction" {
+		if strings.HasPrefix(next.fault.name, transactions) {
 			next.lasts = min(next.lasts, longTransaction)
 		}
 		s.steps = append(s.steps, next)
@@ -69,9 +71,10 @@ func (st stage) schedule(seed uint64, length time.Duration) schedule {
 	return s
 }
 
-// inPlace is the same schedule of plain kafka-go.
+// inPlace is the same schedule of plain kafka-go, whose readers cannot seek in a
+// group.
 func (s schedule) inPlace() schedule {
-	s.plain = true
+	s.plain, s.mode.seeks = true, false
 	return s
 }
 
@@ -86,7 +89,6 @@ func simulate(t *testing.T, s schedule, sum *sum, verbose bool) {
 		if s.judged != nil {
 			s.judged()
 		}
-	}, kafkaxtest.Nodes(s.mode.nodes), kafkaxtest.Seed(s.seed), kafkaxtest.Identify(identify),
-		kafkaxtest.Topic(n.topic, s.mode.partitions), kafkaxtest.Topic(n.dead, 1), kafkaxtest.SpareJoins())
+	}, append(s.topicsOf(n), kafkaxtest.Nodes(s.mode.nodes), kafkaxtest.Seed(s.seed), kafkaxtest.Identify(identify), kafkaxtest.SpareJoins())...)
 	fmt.Printf("%v for %s\n", time.Since(began).Round(time.Millisecond), line)
 }

@@ -30,7 +30,9 @@ type counts struct {
 	Most       int // duplicates of one schedule
 	Rebalances int
 	Letters    int
+	Missed     int            // deleted before they were handled, as was told
 	Left       map[string]int // what is known and not mended, by kind
+	Also       map[string]int // schedules, by what else is in their mode
 
 	Violations map[history.Kind]int
 	Violated   map[history.Kind]map[string]int // schedules with such a violation, by the loop
@@ -40,7 +42,7 @@ type counts struct {
 func newSum(clock string) *sum {
 	return &sum{clock: clock, counts: counts{
 		Schedules: map[string]int{}, Faults: map[string]int{}, Sends: map[history.SendOutcome]int{}, Deliveries: map[history.Outcome]int{},
-		Duplicates: map[history.Cause]int{}, Left: map[string]int{},
+		Duplicates: map[history.Cause]int{}, Left: map[string]int{}, Also: map[string]int{},
 		Violations: map[history.Kind]int{}, Violated: map[history.Kind]map[string]int{}, Troubles: map[string]int{},
 	}}
 }
@@ -75,6 +77,7 @@ func (s *sum) add(loop string, r *history.Report, took time.Duration) {
 	s.Time += took
 	s.Rebalances += r.Rebalances
 	s.Letters += r.Letters
+	s.Missed += r.Missed
 	merge(s.Sends, r.Sends)
 	merge(s.Deliveries, r.Deliveries)
 	merge(s.Duplicates, r.Duplicates)
@@ -82,6 +85,21 @@ func (s *sum) add(loop string, r *history.Report, took time.Duration) {
 	merge(s.Violations, r.Found)
 	for kind := range r.Found {
 		s.violated(kind, map[string]int{loop: 1})
+	}
+}
+
+// also counts a schedule by what is in its mode.
+func (s *sum) also(m mode) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for what, is := range map[string]bool{
+		"several topics": m.topics > 1, "seeks": m.seeks, "start at the latest": m.latest, "unlike members": m.mixed,
+		"stuck handlers": m.handler.stuck > 0, "deaf handlers": m.handler.deaf > 0, "read committed": m.committed,
+		"dead letters": m.deadLetters, "nothing breaks": m.calm,
+	} {
+		if is {
+			s.Also[what]++
+		}
 	}
 }
 
@@ -100,6 +118,7 @@ func (s *sum) join(o counts) {
 	s.Time += o.Time
 	s.Rebalances += o.Rebalances
 	s.Letters += o.Letters
+	s.Missed += o.Missed
 	merge(s.Schedules, o.Schedules)
 	merge(s.Faults, o.Faults)
 	merge(s.Sends, o.Sends)
@@ -107,6 +126,7 @@ func (s *sum) join(o counts) {
 	merge(s.Duplicates, o.Duplicates)
 	s.Most = max(s.Most, o.Most)
 	merge(s.Left, o.Left)
+	merge(s.Also, o.Also)
 	merge(s.Violations, o.Violations)
 	for kind, loops := range o.Violated {
 		s.violated(kind, loops)
@@ -131,8 +151,8 @@ func (s *sum) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d schedules %v, %d of them without a violation, %v of %s, %d rebalances, %d dead letters\n",
-		total(s.Schedules), s.Schedules, total(s.Schedules)-s.Broken, s.Time.Round(time.Second), s.clock, s.Rebalances, s.Letters)
+	fmt.Fprintf(&b, "%d schedules %v, %d of them without a violation, %v of %s, %d rebalances, %d dead letters, %d deleted unread\n",
+		total(s.Schedules), s.Schedules, total(s.Schedules)-s.Broken, s.Time.Round(time.Second), s.clock, s.Rebalances, s.Letters, s.Missed)
 	fmt.Fprintf(&b, "%d sends %v; %d deliveries %v; explained duplicates %v, at most %d in a schedule\n",
 		total(s.Sends), s.Sends, total(s.Deliveries), s.Deliveries, s.Duplicates, s.Most)
 	fmt.Fprintln(&b, "violations, and in how many schedules:")
@@ -142,6 +162,7 @@ func (s *sum) String() string {
 		}
 	}
 	list(&b, "otherwise:", s.Troubles)
+	list(&b, "schedules with:", s.Also)
 	list(&b, "faults:", s.Faults)
 	list(&b, "known, and not counted above:", s.Left)
 	fmt.Fprintln(&b, "left out:")

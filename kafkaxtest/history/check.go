@@ -49,6 +49,7 @@ type checker struct {
 	names   map[string]bool      // members and producers
 	faults  map[string][]trouble // by target; of everybody by ""
 	sentAt  map[message]int64    // see returned
+	sendAt  map[message]int64    // see sendsBegan
 }
 
 // stopped is what the stops of one member or producer said together.
@@ -151,6 +152,8 @@ func actor(e Event) string {
 	case DeadLetter:
 		return e.Member
 	case Skip:
+		return e.Member
+	case Seek:
 		return e.Member
 	case Stop:
 		return e.Member

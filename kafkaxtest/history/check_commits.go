@@ -3,19 +3,47 @@ package history
 // commit looks at an offset that the broker has stored.
 func (p *partitionCheck) commit(e Commit) {
 	v := Violation{TopicPartition: p.tp, Offset: e.Offset, Group: e.Group, Member: e.Member, Time: e.Time, Events: []Event{e}}
-	if e.Offset < p.committed && !p.mayGoBack(e.Offset) {
-		v.Events = []Event{p.last, e}
-		p.blame("commit back", v, "the committed offset was %d before", p.committed)
+	asked := p.asked(e)
+	if e.Offset < p.committed {
+		if asked || p.adrift || p.mayGoBack(e) {
+			p.wentBack(e.Offset)
+		} else {
+			v.Events = []Event{p.last, e}
+			p.blame("commit back", v, "the committed offset was %d before", p.committed)
+		}
 	}
-	if p.log != nil && p.log.End > 0 && e.Offset > p.log.End && p.log.Deleted.IsZero() && len(p.log.cut) == 0 {
+	if p.log != nil && p.log.End > 0 && e.Offset > p.log.End && p.log.Deleted.IsZero() && len(p.log.cut) == 0 && !asked {
 		p.blame("commit beyond", v, "the log ends at %d", p.log.End)
 	}
-	if p.committed < 0 && p.groupCheck.rules.Start == Latest {
-		p.verified = p.index(e.Offset) // nobody knows where it began
+	if p.begun < 0 {
+		p.begun = p.since(e.Time)
 	}
+	if p.committed < 0 && p.groupCheck.rules.Start == Latest {
+		p.fixed(e)
+	}
+	p.handledUpTo(e)
+	p.committed, p.last, p.adrift = e.Offset, e, asked
+	p.committedSince(e, p.since(e.Time))
+}
+
+// handledUpTo wants all that a commit is past to be done, or passed over by a seek.
+func (p *partitionCheck) handledUpTo(e Commit) {
+	at := p.since(e.Time)
+	var needed []*sought
 	for ; p.verified < len(p.visible) && p.visible[p.verified] < e.Offset; p.verified++ {
 		offset := p.visible[p.verified]
-		if _, ok := p.finished[offset]; ok || p.passed(offset) || p.log != nil && p.log.mayMiss(offset) {
+		if p.done(offset) || p.leftBehind(offset) {
+			continue
+		}
+		s := p.beyond(e.Member, offset, at)
+		if s != nil {
+			p.forgiven[offset] = true
+		}
+		if p.log.mayMiss(offset) && !p.stood(offset, at) {
+			continue
+		}
+		if s != nil {
+			needed = append(needed, s)
 			continue
 		}
 		v := Violation{TopicPartition: p.tp, Offset: offset, Group: e.Group, Member: e.Member, Time: e.Time, Events: []Event{e}}
@@ -26,27 +54,12 @@ func (p *partitionCheck) commit(e Commit) {
 		}
 		p.blame("commit unhandled", v, "%d was committed, and it was not done", e.Offset)
 	}
-	p.committed, p.last = e.Offset, e
-}
-
-// mayGoBack says whether a seek went there, or further back.
-func (p *partitionCheck) mayGoBack(offset int64) bool {
-	for _, s := range p.seeks {
-		if s.Offset <= offset {
-			return true
-		}
+	for _, s := range needed {
+		s.ahead = true
 	}
-	return false
-}
-
-// passed says whether a seek went beyond an offset.
-func (p *partitionCheck) passed(offset int64) bool {
-	for _, s := range p.seeks {
-		if s.Offset < 0 || s.Offset > offset {
-			return true
-		}
+	if len(needed) > 0 {
+		p.passTo(p.verified, at)
 	}
-	return false
 }
 
 // repeated judges a message that is handled again, though it was done.
@@ -54,12 +67,16 @@ func (p *partitionCheck) repeated(d Delivery, was finish, m moment) {
 	cause := p.cause(d, was, m)
 	v := violationAt(d, was.event, d)
 	a, ok := p.owned[claim{d.Member, p.tp}]
+	back := ok && a.revoked == 0 && was.member == d.Member && a.began <= was.began && !was.dropped
+	committed := d.Offset < p.committed && p.lastBefore(d, m)
 	switch {
-	case cause == Sought:
-	case ok && a.revoked == 0 && was.member == d.Member && a.began <= was.began && !was.dropped:
+	case p.soughtAgain(d, was, back || committed || cause == ""):
+		p.report.Duplicates[Sought]++
+		return
+	case back:
 		p.blame("back", v, "it was done, and came again within one assignment")
 		return
-	case d.Offset < p.committed && p.lastBefore(d, m):
+	case committed:
 		v.Events = append(v.Events, p.last)
 		p.blame("duplicate committed", v, "it was handled again, and %d had been committed", p.committed)
 		return
@@ -67,7 +84,7 @@ func (p *partitionCheck) repeated(d Delivery, was finish, m moment) {
 		p.blame("duplicate", v, "it was done, and handled again; nothing explains that")
 		return
 	}
-	if t := p.trouble(was.member, was.at, m.t); cause != Sought && cause != Named && t != nil {
+	if t := p.trouble(was.member, was.at, m.t); cause != Named && t != nil {
 		if done, ok := p.prefixAt[d.Offset]; ok && t.from-done > int64(p.groupCheck.rules.CommitWithin) && p.groupCheck.rules.CommitWithin > 0 {
 			p.blame("duplicate due", v, "it was done %v before the fault that could explain it, and should have been committed within %v",
 				seconds(t.from-done), p.groupCheck.rules.CommitWithin)
@@ -94,15 +111,23 @@ func (p *partitionCheck) behind(offset int64) bool {
 	return !ok || done > p.cut
 }
 
+// cutBy is when a handler was told to end last, whether it has or not.
+func (p *partitionCheck) cutBy(at int64) int64 {
+	for _, r := range p.running {
+		if ended := p.since(r.ContextEnded); !r.ContextEnded.IsZero() && ended <= at {
+			p.cut = max(p.cut, ended)
+		}
+	}
+	return p.cut
+}
+
 func (p *partitionCheck) cause(d Delivery, was finish, m moment) Cause {
 	switch {
-	case p.sought >= was.at:
-		return Sought
 	case p.again[d.Offset]:
 		return Named
 	case was.dropped:
 		return CutOff
-	case p.cut >= was.at && p.behind(d.Offset):
+	case p.cutBy(m.t) >= was.at && p.behind(d.Offset):
 		return CutOff // it could not be committed for one that was told to end
 	}
 	if t := p.trouble(was.member, was.at, m.t); t != nil {

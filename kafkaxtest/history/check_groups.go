@@ -84,6 +84,7 @@ type groupCheck struct {
 
 	partitions map[TopicPartition]*partitionCheck
 	owned      map[claim]*assignment
+	wide       []Seek  // of whole topics
 	calm       []Range // see well
 }
 
@@ -110,9 +111,9 @@ func (g *groupCheck) check() {
 	for _, m := range g.moments {
 		switch event := m.Event.(type) {
 		case Stop:
-			g.drop(event.Member)
+			g.drop(event.Member, m.t)
 		case Fault:
-			g.drop(event.Target)
+			g.drop(event.Target, m.t)
 		case Assign:
 			g.assign(event, m.t)
 		case Revoke:
@@ -133,7 +134,7 @@ func (g *groupCheck) check() {
 				}
 			}
 		case Skip:
-			if g.rules.OnFailure == FailStop {
+			if g.rules.of(event.Member).OnFailure == FailStop {
 				continue
 			}
 			p := g.of(event.TopicPartition)
@@ -143,9 +144,7 @@ func (g *groupCheck) check() {
 		case Commit:
 			g.of(event.TopicPartition).commit(event)
 		case Seek:
-			p := g.of(event.TopicPartition)
-			p.seeks = append(p.seeks, event)
-			p.sought = m.t
+			g.seek(event, m.t)
 		}
 	}
 	g.finish()
@@ -156,11 +155,19 @@ func (g *groupCheck) of(tp TopicPartition) *partitionCheck {
 	if !ok {
 		p = newPartitionCheck(g, tp)
 		g.partitions[tp] = p
+		for _, e := range g.wide {
+			if e.Topic == tp.Topic {
+				p.seek(e, g.since(e.Time))
+			}
+		}
 	}
 	return p
 }
 
-func (g *groupCheck) drop(member string) {
+func (g *groupCheck) drop(member string, at int64) {
+	for _, p := range g.partitions {
+		p.settle(member, at)
+	}
 	for c := range g.owned {
 		if c.member == member {
 			delete(g.owned, c)
@@ -169,10 +176,11 @@ func (g *groupCheck) drop(member string) {
 }
 
 func (g *groupCheck) assign(e Assign, at int64) {
+	g.elsewhere(e, at)
 	for _, tp := range e.Partitions {
 		c := claim{e.Member, tp}
 		if a, ok := g.owned[c]; !ok || a.revoked > 0 {
-			g.owned[c] = &assignment{began: at, next: g.of(tp).position(), lanes: map[string]Delivery{}}
+			g.owned[c] = &assignment{began: at, next: g.of(tp).position(e.Member, at), lanes: map[string]Delivery{}}
 		}
 	}
 }
@@ -216,6 +224,7 @@ func (g *groupCheck) finish() {
 		if g.rules.Complete {
 			p.complete()
 		}
+		p.untold()
 		p.progress()
 	}
 }

@@ -38,9 +38,10 @@ func (l *logIndex) record(offset int64) *Record {
 	return &l.Records[i]
 }
 
-// mayMiss says whether the log has a good reason for having no record there.
+// mayMiss says whether the log has a good reason for having no record there. One
+// that nobody knows has none.
 func (l *logIndex) mayMiss(offset int64) bool {
-	return offset < l.Start || !l.Deleted.IsZero() || contains(l.missing, offset) || contains(l.cut, offset)
+	return l != nil && (offset < l.Start || !l.Deleted.IsZero() || contains(l.missing, offset) || contains(l.cut, offset))
 }
 
 // mayChange says whether one offset may have had two records.
@@ -51,7 +52,12 @@ func (l *logIndex) gaps() int64 {
 	n := l.Start
 	for _, ranges := range [][]Range{l.missing, l.cut} {
 		for _, r := range ranges {
-			n += r.Last - max(r.First, l.Start) + 1
+			n += max(r.Last-max(r.First, l.Start)+1, 0)
+		}
+	}
+	for _, r := range l.Records {
+		if r.Offset < l.Start || contains(l.missing, r.Offset) {
+			n-- // it left one
 		}
 	}
 	return max(n, 0)

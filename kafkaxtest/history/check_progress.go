@@ -3,18 +3,13 @@ package history
 import (
 	"cmp"
 	"slices"
-	"time"
 )
-
-func seconds(nanoseconds int64) time.Duration {
-	return time.Duration(nanoseconds).Round(time.Millisecond)
-}
 
 // progress wants that no message waits for long that somebody could have
 // handled. A message waits from when it could be read, and the partition is
 // worked on while a handler of it runs.
 func (p *partitionCheck) progress() {
-	if p.log == nil || !p.log.Deleted.IsZero() || p.groupCheck.rules.Start == Latest {
+	if p.log == nil || !p.log.Deleted.IsZero() {
 		return
 	}
 	limit := int64(p.checker.rules.progress())
@@ -24,12 +19,14 @@ func (p *partitionCheck) progress() {
 	busy := sortedRanges(p.activity)
 	for _, offset := range p.visible {
 		from, known := p.available(offset)
-		if !known {
-			continue
+		if _, passed := p.forgiven[offset]; !known || passed || p.before[offset] || p.unwanted(offset) {
+			continue // it was handled when somebody had gone back to it, or need not be
 		}
 		until := p.end
 		if f, ok := p.finished[offset]; ok {
 			until = f.at
+		} else if p.log.mayMiss(offset) {
+			until = p.goneAt(offset)
 		}
 		if until-from <= limit {
 			continue

@@ -54,7 +54,7 @@ func (c *checker) checkBound(stop Stop) {
 // before.
 func (c *checker) checkAfterStop(e entry, d Delivery) {
 	stop, ok := c.stopped[d.Member]
-	if !ok || c.rules.group(d.Group).Pulled && c.began(e).t <= stop.at.t+int64(c.rules.StopSlack) {
+	if !ok || c.rules.group(d.Group).of(d.Member).Pulled && c.began(e).t <= stop.at.t+int64(c.rules.StopSlack) {
 		return
 	}
 	switch {

@@ -84,6 +84,11 @@ type row struct {
 }
 
 func rows() []row {
+	return slices.Concat(rowsOfStanding(), rowsOfDeleted(), rowsOfSeeks(), rowsOfLatest(), rowsOfMembers())
+}
+
+// rowsOfStanding are of logs that keep what they have.
+func rowsOfStanding() []row {
 	two := []Log{logOf(2)}
 	crash := func(at float64) Fault {
 		return Fault{Kind: Crash, Target: "a", Began: second(at), Ended: second(at)}

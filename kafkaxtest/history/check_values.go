@@ -36,7 +36,7 @@ func (c *checker) checkValue(d Delivery, log *logIndex) {
 	case r.ID != d.ID && !log.mayChange(d.Offset):
 		c.blame("read, other value", violationAt(d, d), "%q was delivered, and the log has %q", d.ID, r.ID)
 	}
-	if c.rules.group(d.Group).Isolation != ReadCommitted {
+	if c.rules.group(d.Group).of(d.Member).Isolation != ReadCommitted {
 		return
 	}
 	switch {

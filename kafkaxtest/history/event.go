@@ -237,17 +237,24 @@ type Commit struct {
 // Seek is a position that was set other than by reading and committing: by a
 // call, by the tools of the broker, or by a reset where the log no longer had
 // the old one. The positions and the committed offset may go back to it or jump
-// to it, once.
+// to it, once. A reset that goes forward excuses what was deleted between, and with
+// Latest what stood there too.
 type Seek struct {
 	// Member is empty for one that was made from outside.
 	Member string
 	Group  string
+	// TopicPartition has a Partition below 0 where it is of all partitions of the
+	// topic that the member has, or is assigned next.
 	TopicPartition
 	// Offset is below 0 if it is not known.
 	Offset int64
 	// Reset says that the client did it by itself and reported it.
 	Reset bool
-	Time  time.Time // when the call began
+	// From is the position that a Reset said that it had.
+	From int64
+	Time time.Time // when the call began
+	// Returned is when the call returned; zero if that was at Time.
+	Returned time.Time
 }
 
 // Stop is a call that ends a consumer or a producer for good. A loop that ended

@@ -9,7 +9,7 @@ type subject struct {
 	spans []Span // nil: of no partition. A span of offsets -1 is the whole partition
 	id    string
 	key   string
-	topic string // of a send whose partition is not known
+	topic string // of a send whose partition is not known, or of a seek of a whole topic
 	all   bool   // it concerns everybody
 }
 
@@ -71,10 +71,15 @@ func (e Delivery) until() time.Time   { return e.Ended }
 func (e DeadLetter) until() time.Time { return e.Time }
 func (e Skip) until() time.Time       { return e.Time }
 func (e Commit) until() time.Time     { return e.Time }
-func (e Seek) until() time.Time       { return e.Time }
-func (e Stop) until() time.Time       { return e.Returned }
-func (e Fault) until() time.Time      { return e.Ended }
-func (e Leak) until() time.Time       { return e.Time }
+func (e Seek) until() time.Time {
+	if e.Returned.IsZero() {
+		return e.Time
+	}
+	return e.Returned
+}
+func (e Stop) until() time.Time  { return e.Returned }
+func (e Fault) until() time.Time { return e.Ended }
+func (e Leak) until() time.Time  { return e.Time }
 
 func (e Send) about() subject {
 	s := subject{names: []string{e.Producer}, id: e.ID, key: e.Key}
@@ -113,6 +118,9 @@ func (e Commit) about() subject {
 }
 
 func (e Seek) about() subject {
+	if e.Partition < 0 {
+		return subject{names: []string{e.Member}, group: e.Group, topic: e.Topic}
+	}
 	return subject{names: []string{e.Member}, group: e.Group, spans: whole([]TopicPartition{e.TopicPartition})}
 }
 

@@ -92,7 +92,11 @@ func (e Seek) String() string {
 	if e.Reset {
 		verb = "reset"
 	}
-	return line(verb, e.Member, group(e.Group, 0), at(e.TopicPartition, e.Offset))
+	where := at(e.TopicPartition, e.Offset)
+	if e.Partition < 0 {
+		where = e.Topic + "@" + strconv.FormatInt(e.Offset, 10)
+	}
+	return line(verb, e.Member, group(e.Group, 0), where)
 }
 
 func (e Stop) String() string {

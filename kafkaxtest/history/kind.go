@@ -26,6 +26,9 @@ const (
 
 	// SkippedOffset is a message that was passed over, or never handled.
 	SkippedOffset Kind = "skipped offset"
+	// Untold is a message that was deleted before it was handled, and that nobody
+	// said had been missed.
+	Untold Kind = "deleted unread, and not told"
 	// StepBack is an earlier message again within one assignment.
 	StepBack Kind = "step back within an assignment"
 	// OutOfOrder is a message handled before an earlier one of its partition or
@@ -65,7 +68,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		LostWrite, FailedWriteStored, DoubledWrite, ReorderedWrite, TwoValues, Phantom, UncommittedRead,
-		SkippedOffset, StepBack, OutOfOrder, Overlap, TwoMembers, CommitBack, CommitUnhandled, DeadLetterUnacknowledged,
+		SkippedOffset, Untold, StepBack, OutOfOrder, Overlap, TwoMembers, CommitBack, CommitUnhandled, DeadLetterUnacknowledged,
 		Duplicate, DuplicateBound, AfterStop, StopOverBound, Leaked, NoProgress,
 	}
 }
@@ -92,8 +95,10 @@ var kindOf = map[site]Kind{
 	"read early":           UncommittedRead,
 	"read control":         UncommittedRead,
 	"skipped":              SkippedOffset,
+	"deleted, untold":      Untold,
 	"back":                 StepBack,
 	"never handled":        SkippedOffset,
+	"latest, late":         SkippedOffset,
 	"order, partition":     OutOfOrder,
 	"order, key":           OutOfOrder,
 	"overlap":              Overlap,

@@ -30,13 +30,17 @@ type Record struct {
 	// Available is when readers could have it, if known: it was written, and
 	// its transaction had ended. Without it the sends tell.
 	Available time.Time
+	// Gone is when it was deleted, by a call or by retention: not after anybody
+	// could miss it. Zero if it stands, or went by compaction.
+	Gone time.Time
 }
 
 // Log is what the broker had of a partition at the end.
 type Log struct {
 	TopicPartition
 
-	// Records rise in their offsets.
+	// Records rise in their offsets. Those that were seen before they were
+	// deleted or compacted belong to them: then more can be said.
 	Records []Record
 	// Start is the log start offset: what is below was deleted, which is legal.
 	Start int64

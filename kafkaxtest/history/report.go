@@ -82,6 +82,7 @@ type Report struct {
 	Rebalances int // generations that assigned something
 	Letters    int // acknowledged dead letters
 	Skips      int
+	Missed     int // messages that were deleted before they were handled, as was told
 
 	// Duplicates counts the messages that were handled again, where that is
 	// explained, by what explains it.

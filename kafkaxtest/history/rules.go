@@ -63,9 +63,11 @@ type Rules struct {
 
 // GroupRules are the promises to one group.
 type GroupRules struct {
-	Ordering  Ordering      // OrderPartition if empty
-	Isolation Isolation     // ReadUncommitted if empty
-	Start     StartOffset   // Earliest if empty
+	Ordering  Ordering    // OrderPartition if empty
+	Isolation Isolation   // ReadUncommitted if empty
+	Start     StartOffset // Earliest if empty
+	// Reset is where the group goes on where the log no longer has its position.
+	Reset     StartOffset   // Earliest if empty
 	OnFailure FailurePolicy // with FailStop, neither the outcome Skipped nor a Skip lets a commit pass
 
 	// CommitWithin is how long after a message and all before it are handled
@@ -77,6 +79,11 @@ type GroupRules struct {
 	// so that no stop knows of what it handles, and none waits for it: what began
 	// within StopSlack of the stop may have been given to it before.
 	Pulled bool
+
+	// Members are the promises of members whose are others: they are judged by
+	// their own. What is asked of the group as a whole is the least that one of
+	// its members promises.
+	Members map[string]MemberRules
 	// Complete says that the test waited until the group had handled all there
 	// was. Then each message of the logs must have been.
 	Complete bool
@@ -106,4 +113,33 @@ func (r Rules) progress() time.Duration {
 		return defaultProgress
 	}
 	return r.Progress
+}
+
+// MemberRules are what may be unlike in the members of a group: see [GroupRules].
+type MemberRules struct {
+	Ordering  Ordering
+	Isolation Isolation
+	OnFailure FailurePolicy
+	Pulled    bool
+}
+
+// of is the rules as they are of one member.
+func (r GroupRules) of(member string) GroupRules {
+	if m, ok := r.Members[member]; ok {
+		r.Ordering, r.Isolation, r.OnFailure, r.Pulled = m.Ordering, m.Isolation, m.OnFailure, m.Pulled
+		if r.Ordering == "" {
+			r.Ordering = OrderPartition
+		}
+	}
+	return r
+}
+
+// isolation is of the records that all members are given.
+func (r GroupRules) isolation() Isolation {
+	for _, m := range r.Members {
+		if m.Isolation == ReadCommitted {
+			return ReadCommitted
+		}
+	}
+	return r.Isolation
 }
