@@ -220,7 +220,12 @@ func (s *Sim) recordCall(ctx context.Context, member, group string, msg kafkax.M
 	s.mu.Unlock()
 	n := s.events.Add(d) // its line comes with its end
 	cut := make(chan time.Time, 1)
-	stop := context.AfterFunc(ctx, func() { cut <- time.Now() })
+	told := d
+	stop := context.AfterFunc(ctx, func() {
+		told.ContextEnded = time.Now()
+		s.events.Set(n, told) // it may never return
+		cut <- told.ContextEnded
+	})
 	return func(err error) {
 		if !stop() {
 			d.ContextEnded = <-cut

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/bi-common/kafkax"
 	"github.com/bi-common/kafkax/kafkaxtest"
+	"github.com/bi-common/kafkax/kafkaxtest/history"
 )
 
 // Nothing is left of clients that are closed before they have connected: what is
@@ -34,4 +36,24 @@ func TestD4_ClientsThatAreClosedAtOnceLeaveNothing(t *testing.T) {
 			}, kafkaxtest.Nodes(3), kafkaxtest.Topic("orders", 1), kafkaxtest.Seed(seed))
 		})
 	}
+}
+
+// A handler that takes no notice of its end is recorded as told, while it runs.
+func TestD4_AHandlerThatGoesOnHasBeenTold(t *testing.T) {
+	t.Parallel()
+	kafkaxtest.Run(t, func(s *kafkaxtest.Sim) {
+		began, release := make(chan struct{}), make(chan struct{})
+		m := s.Join("billing", "orders", func(context.Context, kafkax.Message) error {
+			close(began)
+			<-release
+			return nil
+		}, kafkax.WithConsumerShutdownTimeout(time.Second))
+		s.Send(kafkax.Message{Topic: "orders", Value: []byte("a")})
+		<-began
+		if err := m.Leave(); err == nil {
+			s.T.Error("the stop has cut nothing off")
+		}
+		s.Check(history.Rules{StopSlack: 5 * time.Second})
+		close(release)
+	}, kafkaxtest.Topic("orders", 1))
 }
