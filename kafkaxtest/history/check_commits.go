@@ -115,7 +115,7 @@ func (p *partitionCheck) behind(offset int64) bool {
 func (p *partitionCheck) cutBy(at int64) int64 {
 	for _, r := range p.running {
 		if ended := p.since(r.ContextEnded); !r.ContextEnded.IsZero() && ended <= at {
-			p.cut = max(p.cut, at) // what was done meanwhile cannot be committed either
+			p.cut = max(p.cut, ended)
 		}
 	}
 	return p.cut

@@ -163,7 +163,7 @@ func rowsOfMembers() []row {
 	aborted := []Log{with(logOf(2), func(l *Log) { l.Records[1].Transaction = Aborted })}
 	// The first handler of b goes on when its partition is another's.
 	deaf := func(offset, done int64) []Event {
-		first := with(handled("b", offset, 1), func(d *Delivery) { d.ContextEnded, d.Ended = second(1.5), second(10) })
+		first := with(handled("b", offset, 1), func(d *Delivery) { d.ContextEnded, d.Ended = second(4), second(10) })
 		return []Event{
 			assigned("b", 0), first, handled("b", done, 2), with(revoked(5), func(r *Revoke) { r.Member = "b" }), assigned("c", 5.1),
 			handled("c", done, 6),
