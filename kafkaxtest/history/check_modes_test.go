@@ -162,11 +162,11 @@ func rowsOfMembers() []row {
 	}
 	aborted := []Log{with(logOf(2), func(l *Log) { l.Records[1].Transaction = Aborted })}
 	// The first handler of b goes on when its partition is another's.
-	deaf := func(told func(*Delivery)) []Event {
-		first := with(handled("b", 0, 1), func(d *Delivery) { d.Ended = second(10) })
+	deaf := func(offset, done int64) []Event {
+		first := with(handled("b", offset, 1), func(d *Delivery) { d.ContextEnded, d.Ended = second(4), second(10) })
 		return []Event{
-			assigned("b", 0), with(first, told), handled("b", 1, 2), with(revoked(5), func(r *Revoke) { r.Member = "b" }), assigned("c", 5.1),
-			handled("c", 1, 6),
+			assigned("b", 0), first, handled("b", done, 2), with(revoked(5), func(r *Revoke) { r.Member = "b" }), assigned("c", 5.1),
+			handled("c", done, 6),
 		}
 	}
 	skip := func(member string) []Event {
@@ -193,7 +193,7 @@ func rowsOfMembers() []row {
 		},
 		{
 			site: "duplicate", name: "behind a handler that takes no notice of its end", rules: unordered(MemberRules{}), logs: []Log{logOf(2)},
-			bad: deaf(func(d *Delivery) { d.ContextEnded = second(1.5) }), good: deaf(func(d *Delivery) { d.ContextEnded = second(4) }),
+			bad: deaf(1, 0), good: deaf(0, 1),
 		},
 		{
 			site: "commit unhandled", name: "skipped by a member that may not", rules: unordered(MemberRules{OnFailure: FailStop}),

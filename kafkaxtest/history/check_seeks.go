@@ -74,12 +74,17 @@ func (p *partitionCheck) settle(member string, at int64) {
 
 // elsewhere settles the seeks of a member in the partitions of a topic that it was
 // not assigned with others of that topic: what it has kept for them is given up.
+// Where something was wrong, it may not have come to know of an assignment.
 func (g *groupCheck) elsewhere(e Assign, at int64) {
 	for tp, p := range g.partitions {
 		same := func(other TopicPartition) bool { return other.Topic == tp.Topic }
 		_, has := g.owned[claim{e.Member, tp}]
 		if !has && slices.ContainsFunc(e.Partitions, same) && !slices.Contains(e.Partitions, tp) {
-			p.settle(e.Member, at)
+			for _, s := range p.seeks {
+				if s.Member == e.Member && s.returned < at && p.trouble(e.Member, p.since(s.Time), at) == nil {
+					s.over = min(s.over, at)
+				}
+			}
 		}
 	}
 }
