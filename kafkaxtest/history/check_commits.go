@@ -1,5 +1,7 @@
 package history
 
+import "slices"
+
 // commit looks at an offset that the broker has stored.
 func (p *partitionCheck) commit(e Commit) {
 	v := Violation{TopicPartition: p.tp, Offset: e.Offset, Group: e.Group, Member: e.Member, Time: e.Time, Events: []Event{e}}
@@ -121,6 +123,19 @@ func (p *partitionCheck) cutBy(at int64) int64 {
 	return p.cut
 }
 
+// heldUp says whether a message was done behind one whose handler was told to end,
+// and did not for so long that it may not have been committed yet.
+func (p *partitionCheck) heldUp(offset int64, was finish, at int64) bool {
+	holds := func(d Delivery) bool {
+		return d.Member == was.member && d.Offset < offset && !d.ContextEnded.IsZero() && p.since(d.ContextEnded) <= at
+	}
+	return slices.ContainsFunc(p.running, holds) || slices.ContainsFunc(p.late, func(d Delivery) bool {
+		ended := p.since(d.Ended)
+		within := int64(p.groupCheck.rules.CommitWithin)
+		return holds(d) && ended >= was.at && (within < 0 || at-ended <= within)
+	})
+}
+
 func (p *partitionCheck) cause(d Delivery, was finish, m moment) Cause {
 	switch {
 	case p.again[d.Offset]:
@@ -129,6 +144,8 @@ func (p *partitionCheck) cause(d Delivery, was finish, m moment) Cause {
 		return CutOff
 	case p.cutBy(m.t) >= was.at && p.behind(d.Offset):
 		return CutOff // it could not be committed for one that was told to end
+	case p.heldUp(d.Offset, was, m.t):
+		return CutOff
 	}
 	if t := p.trouble(was.member, was.at, m.t); t != nil {
 		return Cause(t.kind)

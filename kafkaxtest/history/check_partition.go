@@ -15,6 +15,7 @@ type partitionCheck struct {
 	visible []int64 // the offsets that the group is given, as far as is known
 
 	running   []Delivery
+	late      []Delivery        // that ended after they had been told to
 	tried     map[attempt]int64 // when its last handler began
 	finished  map[int64]finish
 	prefix    int             // so many of visible are finished without a gap
@@ -212,6 +213,7 @@ func (p *partitionCheck) handlerEnded(d Delivery, m moment) {
 	})
 	if !d.ContextEnded.IsZero() {
 		p.cut = max(p.cut, p.since(d.ContextEnded))
+		p.late = append(p.late, d)
 	}
 	switch d.Outcome {
 	case Handled:

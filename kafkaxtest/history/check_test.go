@@ -93,6 +93,9 @@ func rowsOfStanding() []row {
 	crash := func(at float64) Fault {
 		return Fault{Kind: Crash, Target: "a", Began: second(at), Ended: second(at)}
 	}
+	deaf := func(began, ended float64) Delivery {
+		return with(handled("a", 0, began), func(d *Delivery) { d.ContextEnded, d.Ended = second(4), second(ended) })
+	}
 	key := func(d Delivery, key string) Delivery { d.Key = key; return d }
 	byKey := Rules{GroupRules: GroupRules{Ordering: OrderKey}}
 	return []row{
@@ -306,6 +309,11 @@ func rowsOfStanding() []row {
 				}), handled("a", 1, 1),
 				revoked(5), assigned("b", 5.1), handled("b", 0, 6), handled("b", 1, 8),
 			},
+		},
+		{
+			site: "duplicate", name: "behind one that took no notice of its end", logs: two, rules: Rules{GroupRules: GroupRules{Ordering: Unordered}},
+			bad:  []Event{assigned("a", 0), deaf(1, 5), handled("a", 1, 6), revoked(19), assigned("b", 20), handled("b", 0, 20.1), handled("b", 1, 22)},
+			good: []Event{assigned("a", 0), deaf(1, 18), handled("a", 1, 6), revoked(19), assigned("b", 20), handled("b", 0, 20.1), handled("b", 1, 22)},
 		},
 		{
 			site: "duplicate committed",
