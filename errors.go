@@ -590,6 +590,7 @@ func isElecting(err error) bool {
 	code, _ := kafkaCode(err)
 	switch code {
 	case kafka.NotLeaderForPartition, kafka.LeaderNotAvailable, kafka.FencedLeaderEpoch, kafka.UnknownLeaderEpoch, kafka.OffsetNotAvailable,
+		kafka.UnknownTopicID, kafka.InconsistentTopicID, kafka.BrokerNotAvailable,
 		kafka.GroupCoordinatorNotAvailable, kafka.GroupLoadInProgress, kafka.NotCoordinatorForGroup:
 		return true
 	}

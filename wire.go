@@ -157,7 +157,7 @@ type call struct {
 var _ protocol.RawExchanger = (*call)(nil)
 
 // ApiKey is kafka-go's name for it.
-func (c *call) ApiKey() protocol.ApiKey { //nolint:staticcheck // as above
+func (c *call) ApiKey() protocol.ApiKey { //nolint:staticcheck // kafka-go's name for it
 	return protocol.ApiKey(c.req.Key())
 }
 
@@ -239,11 +239,18 @@ const (
 // mostBytes is how large the answer to a request may be. What a kmsg struct takes
 // in memory is up to a hundred times as much.
 func mostBytes(req kmsg.Request) int {
-	if fetch, ok := req.(*kmsg.FetchRequest); ok {
-		// A broker sends a batch whole, also if it is more than was asked for.
-		return mostAnswerBytes + int(fetch.MaxBytes) + mostBatchBytes
+	fetch, ok := req.(*kmsg.FetchRequest)
+	if !ok {
+		return mostAnswerBytes
 	}
-	return mostAnswerBytes
+	asked := 0
+	for _, topic := range fetch.Topics {
+		for _, p := range topic.Partitions {
+			asked += int(p.PartitionMaxBytes)
+		}
+	}
+	// A broker sends a batch whole, also if it is more than was asked for.
+	return mostAnswerBytes + min(asked, int(fetch.MaxBytes)) + mostBatchBytes
 }
 
 // lineTo is the transport for a node, and its address there.
@@ -297,9 +304,10 @@ func (w *wire) known(id int32, doubtful bool) (line *kafka.Transport, address st
 }
 
 // failed is told of an exchange that got no answer. The broker may be gone, and
-// others lead in its place: where it is, and what led to it, is asked for anew.
+// others lead in its place: where it is, and what led to it, is asked for anew. One
+// that does not let this client in is there, and what is connected to it may go on.
 func (w *wire) failed(id int32, err error) {
-	if _, answered := kafkaCode(err); answered || id == anyNode {
+	if _, answered := kafkaCode(err); answered || id == anyNode || w.dialer.keptOut(err) {
 		return
 	}
 	w.mu.Lock()

@@ -17,6 +17,19 @@ type topicID [16]byte
 // String is as Kafka's own tools print it.
 func (id topicID) String() string { return base64.RawURLEncoding.EncodeToString(id[:]) }
 
+// parseTopicID is the way back from String; zero of what is no id.
+func parseTopicID(text string) (id topicID) {
+	if b, err := base64.RawURLEncoding.DecodeString(text); err == nil && len(b) == len(id) {
+		copy(id[:], b)
+	}
+	return id
+}
+
+// isOther says whether two ids are known, and are not of the same topic.
+func (id topicID) isOther(than topicID) bool {
+	return id != (topicID{}) && than != (topicID{}) && id != than
+}
+
 // topicRoute is what the cluster says of a topic.
 type topicRoute struct {
 	leaders map[int]leader // by partition

@@ -445,14 +445,17 @@ func TestD13_TheDeathOfEveryConfiguredBrokerIsSurvived(t *testing.T) {
 		a, b := &wireBroker{takes: usual(), cluster: both}, &wireBroker{takes: usual(), cluster: both}
 		alive, die := context.WithCancel(t.Context())
 		network := virtualNet{"a:1": func(c net.Conn) {
-			defer context.AfterFunc(alive, func() { c.Close() })()
-			a.serve(c)
+			if alive.Err() == nil {
+				defer context.AfterFunc(alive, func() { c.Close() })()
+				a.serve(c)
+			}
 		}, "b:1": b.serve}
 		w := newTestWire(t, time.Minute, network, "a:1")
 		if _, err := exchange(testContext(t), w.wire, heartbeat(), 1); err != nil {
 			t.Fatal(err)
 		}
 		die()
+		synctest.Wait()
 		for range 3 { // a connection may have to show first that it is dead
 			_, _ = exchange(testContext(t), w.wire, kmsg.NewPtrApiVersionsRequest(), anyNode)
 		}

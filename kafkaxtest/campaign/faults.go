@@ -145,7 +145,6 @@ var leftOut = []string{
 		" (TestD14_GraceCountsFromTheLastHeartbeat_ExpectedToFail)",
 	"a delivery_timeout of less than an outage takes: what waits in the writer's queue then may still go out" +
 		" (TestP3_WhatWasNotSentInTimeNeverGoesOut_ExpectedToFail)",
-	"topics made again: they are read on from the old position (TestD12_TopicMadeAgainIsReadFromItsStart_ExpectedToFail)",
 }
 
 func nothing() {}
