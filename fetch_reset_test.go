@@ -173,3 +173,96 @@ func TestD12_TopicMadeAgainBetweenTwoRuns(t *testing.T) {
 		}
 	}
 }
+
+// What was delivered of the old topic may be handled after the new one is there. No
+// commit of the new one counts that.
+func TestD12_NothingIsCommittedUnderTheOldPosition(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, 1)
+	const n = 30
+	held, release := make(chan struct{}, 1), newGate(t)
+	var after atomic.Int64
+	var wrong atomic.Int64
+	c := b.consumer(t, "g", kafkax.WithConsumerCommitInterval(time.Millisecond), kafkax.WithConsumerPartitionWatchInterval(time.Hour))
+	stop := run(t, func(ctx context.Context) error {
+		return c.Consume(ctx, func(_ context.Context, m kafka.Message) error {
+			switch {
+			case string(m.Key) == "new":
+				after.Add(1)
+			case m.Offset == 50:
+				held <- struct{}{}
+				<-release.open
+			}
+			return nil
+		})
+	})
+	b.produce(t, numbered(1, 100)...)
+	received(t, "the message in the middle", held)
+	old := b.TopicInfo(b.topic).TopicID
+	b.ControlKey(int16(kmsg.OffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		b.KeepControl()
+		for _, topic := range req.(*kmsg.OffsetCommitRequest).Topics {
+			for _, p := range topic.Partitions {
+				if topic.TopicID != old && p.Offset > after.Load() {
+					wrong.Store(p.Offset)
+				}
+			}
+		}
+		return nil, nil, false
+	})
+	b.makeAgain(t, n)
+	release.release()
+	eventually(t, "the new log to be handled and committed", func() bool { return after.Load() >= n && b.committed(t, "g", 0) == n })
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if got := wrong.Load(); got > 0 || after.Load() != n {
+		t.Errorf("%d was committed of the new topic too early, %d of its messages were handled, want %d", got, after.Load(), n)
+	}
+}
+
+// Of several topics only the one that was made again is read anew.
+func TestD12_OneOfSeveralTopicsIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, 1)
+	if err := b.CreateTopic("steady", 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	m, err := kafkax.NewMultiTopicConsumer([]string{b.topic, "steady"}, kafkax.WithConsumerBrokers(b.addrs...), kafkax.WithConsumerGroupID("g"),
+		kafkax.WithConsumerHeartbeatInterval(100*time.Millisecond), kafkax.WithConsumerMaxWait(100*time.Millisecond),
+		kafkax.WithConsumerCommitInterval(10*time.Millisecond), kafkax.WithConsumerErrorLogger(testLogger(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = m.Close() })
+	var events, steady atomic.Int64
+	count := func(n *atomic.Int64) kafkax.Handler {
+		return func(context.Context, kafka.Message) error { n.Add(1); return nil }
+	}
+	stop := run(t, func(ctx context.Context) error {
+		return m.Consume(ctx, map[string]kafkax.Handler{b.topic: count(&events), "steady": count(&steady)})
+	})
+	b.produce(t, numbered(1, 100)...)
+	other := numbered(1, 10)
+	for _, r := range other {
+		r.Topic = "steady"
+	}
+	b.produce(t, other...)
+	eventually(t, "both to be handled", func() bool {
+		return events.Load() == 100 && steady.Load() == 10 && b.committed(t, "g", 0) == 100
+	})
+	if err := b.DeleteTopic(b.topic); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.CreateTopic(b.topic, 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	b.produce(t, numbered(1, 300)...)
+	eventually(t, "the new topic to be handled", func() bool { return events.Load() >= 400 && b.committed(t, "g", 0) == 300 })
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if events.Load() != 400 || steady.Load() != 10 {
+		t.Errorf("%d and %d handled, want 400 and 10", events.Load(), steady.Load())
+	}
+}

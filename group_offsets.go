@@ -68,8 +68,8 @@ func (s *scope) committed(ctx context.Context, assigned []kafka.PartitionAssignm
 		return nil, err
 	}
 	partitions, err := fetchedOffsets(res)
-	if err = s.checkCoordinator(err); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, s.checkCoordinator(err)
 	}
 	starts := map[int]start{}
 	for _, p := range partitions {

@@ -156,10 +156,7 @@ type call struct {
 
 var _ protocol.RawExchanger = (*call)(nil)
 
-// ApiKey is kafka-go's name for it.
-func (c *call) ApiKey() protocol.ApiKey { //nolint:staticcheck // kafka-go's name for it
-	return protocol.ApiKey(c.req.Key())
-}
+func (c *call) ApiKey() protocol.ApiKey { return protocol.ApiKey(c.req.Key()) }
 
 func (c *call) Required(map[protocol.ApiKey]int16) bool { return true }
 
