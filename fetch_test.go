@@ -490,6 +490,55 @@ func TestFetchMinBytesAreAtMostWhatIsAskedFor(t *testing.T) {
 	})
 }
 
+// epochs is brokers that know where a leadership's records end; -1 if nowhere.
+type epochs struct {
+	fetching
+	end int64
+}
+
+func (e epochs) endOfEpoch(_ context.Context, _ int32, req *kmsg.OffsetForLeaderEpochRequest) (*kmsg.OffsetForLeaderEpochResponse, error) {
+	res := req.ResponseKind().(*kmsg.OffsetForLeaderEpochResponse)
+	topic, p := kmsg.NewOffsetForLeaderEpochResponseTopic(), kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
+	p.Partition, p.EndOffset = req.Topics[0].Partitions[0].Partition, e.end
+	topic.Topic, topic.Partitions = req.Topics[0].Topic, append(topic.Partitions, p)
+	res.Topics = append(res.Topics, topic)
+	return res, nil
+}
+
+// A log that was cut short below the position may have grown again under another
+// leader. What that has written was read by nobody.
+func TestD11_ACutLogIsReadFromWhereItWasCut(t *testing.T) {
+	t.Parallel()
+	here, elsewhere := topicID{1}, topicID{2}
+	for _, tt := range []struct {
+		name string
+		from origin
+		end  int64 // of the epoch
+		want int64 // the log has 10 to 120, the position is 150
+	}{
+		{"nothing is known", unknownOrigin, -1, 10},
+		{"of this topic", origin{here, -1}, -1, 120},
+		{"of this topic, cut at 100", origin{here, 3}, 100, 100},
+		{"of this topic, cut below its start", origin{here, 3}, 5, 10},
+		{"of this topic, and nobody knows the epoch", origin{here, 3}, -1, 120},
+		{"of any topic, cut at 100", origin{epoch: 3}, 100, 100},
+		{"of any topic, and nobody knows the epoch", origin{epoch: 3}, -1, 10},
+		{"of an epoch that is to come", origin{epoch: 9}, 100, 10},
+		{"of another topic", origin{elsewhere, -1}, -1, 10},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := testFetcher(150, ReadUncommitted)
+			f.tracker.reads(0, tt.from)
+			f.brokers = epochs{end: tt.end}
+			got, err := f.earliest(t.Context(), leader{node: 1, epoch: 5, topic: here}, 10, 120)
+			if err != nil || got != tt.want {
+				t.Errorf("got %d, %v, want %d", got, err, tt.want)
+			}
+		})
+	}
+}
+
 // encoded is records as in an answer to a fetch.
 func encoded(t *testing.T, records protocol.RecordSet) []byte {
 	t.Helper()
