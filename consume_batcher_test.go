@@ -16,7 +16,7 @@ func TestBatchTimeoutCountsFromTheFirstMessage(t *testing.T) {
 		stopping, stop := context.WithCancel(t.Context())
 		l := &loop{cfg: consumeConfig{ConsumerConfig: ConsumerConfig{BatchSize: 1000, BatchTimeout: time.Second}}}
 		w := &batcher{offers: make(chan offer)}
-		p := &partition{tracker: newOffsetTracker(0, -1), stats: new(consumerStats)}
+		p := &partition{tracker: newOffsetTracker(0, -1, unknownOrigin), stats: new(consumerStats)}
 		offered := make(chan struct{})
 		go func() { // ends with the stop
 			defer close(offered)

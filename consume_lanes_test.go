@@ -44,7 +44,7 @@ func newHandling(t testing.TB, partitions int, h Handler, options func(*consumeC
 	f.claim.commits.Store(true)
 	for id := range partitions {
 		f.claim.partitions = append(f.claim.partitions, &partition{
-			topic: cfg.Topic, id: id, tracker: newOffsetTracker(0, -1), chunks: make(chan *chunk), stats: new(consumerStats),
+			topic: cfg.Topic, id: id, tracker: newOffsetTracker(0, -1, unknownOrigin), chunks: make(chan *chunk), stats: new(consumerStats),
 		})
 	}
 	f.loop = &loop{
@@ -248,7 +248,7 @@ func TestLanesAfterASeek(t *testing.T) {
 	f.give(0, "a", "a", "b", "a", "c")
 	<-started
 	tracker := f.claim.partitions[0].tracker
-	tracker.seek(100)
+	tracker.seek(100, unknownOrigin)
 	f.next[0] = 100
 	f.give(0, "a", "d")
 	close(held)
@@ -559,7 +559,7 @@ func TestD15_APartitionRunsAheadSoFar(t *testing.T) {
 		t.Run(string(tt.ordering), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				tracker := newOffsetTracker(0, -1)
+				tracker := newOffsetTracker(0, -1, unknownOrigin)
 				for offset := range int64(maxPending) {
 					tracker.delivered(0, offset)
 				}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/bi-common/kafkax/internal/budget"
 	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol/offsetcommit"
 )
 
 // assignment is what this member may read and commit until the next rebalance.
@@ -33,7 +32,7 @@ type assignment struct {
 
 // newAssignment takes what the group assigned, and its generation if there is
 // one. chunks makes the queue of a partition.
-func newAssignment(s *scope, topic *topicState, assigned []kafka.PartitionAssignment, gen *kafka.Generation, chunks func() chan *chunk) *assignment {
+func newAssignment(s *scope, topic *topicState, starts []start, gen *kafka.Generation, chunks func() chan *chunk) *assignment {
 	handling, cancel := context.WithCancelCause(context.WithoutCancel(s.cut))
 	stopping, end := context.WithCancel(context.Background())
 	a := &assignment{
@@ -49,19 +48,22 @@ func newAssignment(s *scope, topic *topicState, assigned []kafka.PartitionAssign
 	a.claim.commit = func(ctx context.Context) error { return a.committer.commit(ctx) }
 	a.requestCommit = func() { a.committer.request() }
 	a.unfinished = a.leftAlone
-	for _, p := range assigned {
+	for _, at := range starts {
 		committed := int64(-1)
-		if gen != nil && p.Offset >= 0 {
-			committed = p.Offset
-			topic.hasPosition(p.ID)
+		if gen != nil && at.offset >= 0 {
+			committed = at.offset
+			topic.hasPosition(at.partition, at.from.topic)
 		}
-		if p.Offset == kafka.LastOffset && topic.isNew(p.ID) {
-			p.Offset = kafka.FirstOffset // all of it was written after the start
+		if at.offset == kafka.LastOffset && topic.isNew(at.partition) {
+			at.offset = kafka.FirstOffset // all of it was written after the start
+		}
+		if at.from.topic == (topicID{}) {
+			at.from.topic = topic.readAs(at.partition) // a commit that does not say so may be of the topic before
 		}
 		part := &partition{
 			topic:         s.cfg.Topic,
-			id:            p.ID,
-			tracker:       newOffsetTracker(p.Offset, committed),
+			id:            at.partition,
+			tracker:       newOffsetTracker(at.offset, committed, at.from),
 			chunks:        chunks(),
 			stats:         s.stats,
 			stopping:      a.stopping,
@@ -120,6 +122,11 @@ func (a *assignment) run(ctx, revoked context.Context, work func(*claim)) {
 	close(stopCommitting)
 	commits.Wait()
 	a.finish(ctx, limit, away)
+	for _, p := range a.partitions {
+		if from := p.tracker.readFrom(); from.topic != (topicID{}) {
+			a.topic.hasPosition(p.id, from.topic)
+		}
+	}
 	a.log.progress("partitions revoked", a.attrs())
 }
 
@@ -281,14 +288,14 @@ func (a *assignment) fetch(ctx context.Context, p *partition) {
 	f := &fetcher{
 		partition: p,
 		cfg:       a.cfg,
-		client:    a.client,
+		brokers:   leaders{a.cluster},
 		log:       a.log,
 		allowance: newAllowance(a.budget),
 		report:    func(p *partition, err error) { a.report(p.id, a.dialer.reason(err)) },
 		share:     a.share(),
 		secondTry: a.secondTry,
 		located: func(seeks int, name int64) {
-			a.topic.hasPosition(p.id)
+			a.topic.hasPosition(p.id, topicID{})
 			// "latest" is a different place at each start until it is
 			// committed, and a seek is to survive a rebalance.
 			if name == kafka.LastOffset || seeks > 0 {
@@ -359,9 +366,12 @@ func (a *assignment) watchPartitions(ctx context.Context) {
 	}
 }
 
-func (a *assignment) send(offsets map[string]map[int]int64) error {
-	err := a.sendOffsets(offsets)
-	if errors.Is(err, kafka.UnknownTopicOrPartition) {
+func (a *assignment) send(all []commitment) error {
+	err := a.sendOffsets(all)
+	switch {
+	case errors.Is(err, kafka.UnknownTopicID), errors.Is(err, kafka.InconsistentTopicID):
+		return errDeleted // one of the same name may be in its place
+	case errors.Is(err, kafka.UnknownTopicOrPartition):
 		if n, lookupErr := a.topic.count(a.abandoned); lookupErr == nil && n == 0 {
 			a.topic.saw(0)
 			return errDeleted
@@ -373,48 +383,41 @@ func (a *assignment) send(offsets map[string]map[int]int64) error {
 // sendOffsets commits as a member of this generation; the broker refuses
 // offsets from any other. It goes over a connection of its own, not the
 // generation's, on which one request that is not answered holds up heartbeats.
-func (a *assignment) sendOffsets(offsets map[string]map[int]int64) error {
-	req := &offsetcommit.Request{
-		GroupID:         a.gen.GroupID,
-		GenerationID:    a.gen.ID,
-		MemberID:        a.gen.MemberID,
-		RetentionTimeMs: -1, // the broker's
-	}
-	for topic, partitions := range offsets {
-		entry := offsetcommit.RequestTopic{Name: topic}
-		for id, offset := range partitions {
-			entry.Partitions = append(entry.Partitions, offsetcommit.RequestPartition{
-				PartitionIndex:  int32(id),
-				CommittedOffset: offset,
-				// Unknown. Another member may compare it with the log's, and
-				// kafka.Client's zero would then be a log cut short.
-				CommittedLeaderEpoch: -1,
-			})
-		}
-		req.Topics = append(req.Topics, entry)
-	}
-	err := a.exchangeOffsets(req)
+func (a *assignment) sendOffsets(all []commitment) error {
+	err := a.exchangeOffsets(all)
 	if isRefused(err) && a.secondTry(err) {
-		err = a.exchangeOffsets(req)
+		err = a.exchangeOffsets(all)
 	}
 	if a.dialer.keptOut(err) {
 		// Credentials may be being exchanged. The generation's connection was let in.
-		return a.gen.CommitOffsets(offsets)
+		offsets := map[int]int64{}
+		for _, c := range all {
+			offsets[c.id] = c.offset
+		}
+		return a.gen.CommitOffsets(map[string]map[int]int64{a.cfg.Topic: offsets})
 	}
 	return err
 }
 
-func (a *assignment) exchangeOffsets(req *offsetcommit.Request) error {
+func (a *assignment) exchangeOffsets(all []commitment) error {
 	ctx, cancel := context.WithTimeout(a.abandoned, coordinatorTimeout)
 	defer cancel()
-	res, err := a.client.Transport.RoundTrip(ctx, a.client.Addr, req)
+	var now topicID // for what was not read yet
+	if slices.ContainsFunc(all, func(c commitment) bool { return c.from.topic == (topicID{}) }) {
+		l, err := a.cluster.leaderOf(ctx, a.cfg.Topic, all[0].id)
+		if err != nil && !isElecting(err) {
+			return err
+		}
+		now = l.topic
+	}
+	res, err := exchangeWithCoordinator(ctx, a.scope, offsetCommit(a.gen, a.cfg.Topic, now, all))
 	if err != nil {
 		return err
 	}
-	for _, topic := range res.(*offsetcommit.Response).Topics {
+	for _, topic := range res.Topics {
 		for _, p := range topic.Partitions {
 			if p.ErrorCode != 0 {
-				return kafka.Error(p.ErrorCode)
+				return a.checkCoordinator(kafka.Error(p.ErrorCode))
 			}
 		}
 	}

@@ -81,6 +81,7 @@ func newEngine(ctx context.Context, d *dialer, log *loggers, stats *consumerStat
 	s.fail = e.failWith
 	e.transport = d.transport(s.cfg.Topic)
 	s.client = &kafka.Client{Addr: d.addr(), Transport: e.transport}
+	s.cluster = newCluster(d)
 	// kafka-go puts a context's deadline on its connections, where it fires a
 	// moment before the context ends: that would look like a broker's failure.
 	s.ctx, e.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -106,6 +107,7 @@ func (e *engine) run() error {
 	defer close(ended)
 	bound.Go(func() { e.bound(ended) })
 	defer e.transport.CloseIdleConnections()
+	defer e.cluster.close()
 	if e.cfg.GroupID == "" {
 		e.runPartition()
 	} else {
@@ -147,12 +149,12 @@ func (e *engine) runPartition() {
 		return
 	}
 	e.arrive()
-	e.workOn(e.ctx, e.ctx, []kafka.PartitionAssignment{{ID: e.cfg.Partition, Offset: e.cfg.StartOffset.kafka()}}, nil, nil)
+	e.workOn(e.ctx, e.ctx, []start{{e.cfg.Partition, e.cfg.StartOffset.kafka(), unknownOrigin}}, nil, nil)
 }
 
 // workOn has an assignment worked on until ctx or revoked ends.
-func (e *engine) workOn(ctx, revoked context.Context, assigned []kafka.PartitionAssignment, gen *kafka.Generation, lead *leadership) {
-	a := newAssignment(e.scope, e.topic, assigned, gen, e.plan.chunks)
+func (e *engine) workOn(ctx, revoked context.Context, starts []start, gen *kafka.Generation, lead *leadership) {
+	a := newAssignment(e.scope, e.topic, starts, gen, e.plan.chunks)
 	a.lead = lead
 	e.setCurrent(a)
 	e.seeks.takeSeek(a.partitions) // not before: what is moved in between would be moved for the next one

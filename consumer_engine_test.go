@@ -6,8 +6,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/segmentio/kafka-go"
 )
 
 // Whatever bounds a stop ends with the run: no timer outlives it. Time does not
@@ -87,7 +85,7 @@ func TestD2_SetOffsetWhileAnAssignmentBegins(t *testing.T) {
 		}
 	}}
 	e.stop() // the assignment ends at once
-	e.workOn(e.ctx, e.ctx, []kafka.PartitionAssignment{{ID: 0, Offset: 1}}, nil, nil)
+	e.workOn(e.ctx, e.ctx, []start{{offset: 1, from: unknownOrigin}}, nil, nil)
 }
 
 // A move that no commit has stored is of the next assignment, and of no later one:
@@ -99,13 +97,13 @@ func TestD2_SetOffsetIsKeptForTheNextAssignment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := func(id int) *partition { return &partition{id: id, tracker: newOffsetTracker(9, 9)} }
+	at := func(id int) *partition { return &partition{id: id, tracker: newOffsetTracker(9, 9, unknownOrigin)} }
 	stored, kept, lost := at(0), at(1), at(2)
 	for _, p := range []*partition{stored, kept, lost} {
 		p.tracker.move(3)
 	}
-	seeks, offset, _ := stored.tracker.due()
-	stored.tracker.acknowledged(seeks, offset)
+	d, _ := stored.tracker.due()
+	stored.tracker.acknowledged(d.seeks, d.offset)
 	gone := false
 	c.keepSeek([]*partition{stored, kept, lost}, func() { gone = true })
 	if !gone {

@@ -110,6 +110,7 @@ type chunk struct {
 	seeks     int           // the tracker's when it was fetched; a later seek makes it stale
 	position  int64         // what comes after it in the log, past what no handler sees
 	reset     chan struct{} // not nil: nothing was fetched, the partition moves to position; closed when it has
+	from      origin        // with reset: of the position
 	memory    *holding      // of the messages that are not done with; nil for none
 
 	index int // of the next message
@@ -169,7 +170,7 @@ func (c *chunk) finished() {
 		return
 	}
 	if c.seeks == p.tracker.seekCount() {
-		p.tracker.seek(c.position)
+		p.tracker.seek(c.position, c.from)
 		p.requestCommit()
 	}
 	close(c.reset)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -269,4 +270,56 @@ func TestP4_D13_Real_KilledBroker(t *testing.T) {
 		}
 	}
 	t.Logf("%d sends acknowledged", len(acked))
+}
+
+// A real cluster makes a topic again while a consumer reads it, and again while none
+// does: each time all of the new one is handled, once.
+func TestD12_Real_TopicMadeAgain(t *testing.T) {
+	t.Parallel()
+	b := realBroker(t, kafkatest.Shared(t), 1)
+	group := kafkatest.Name(t)
+	transport := &kafka.Transport{}
+	defer transport.CloseIdleConnections()
+	admin := &kafka.Client{Addr: kafka.TCP(b.addrs...), Transport: transport}
+	again := func(n int) {
+		t.Helper()
+		if res, err := admin.DeleteTopics(testContext(t), &kafka.DeleteTopicsRequest{Topics: []string{b.topic}}); err != nil || res.Errors[b.topic] != nil {
+			t.Fatal(err, res)
+		}
+		eventually(t, "the topic to be made again", func() bool {
+			res, err := admin.CreateTopics(testContext(t), &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{{Topic: b.topic, NumPartitions: 1, ReplicationFactor: 1}}})
+			return err == nil && res.Errors[b.topic] == nil
+		})
+		b.produce(t, numbered(1, n)...)
+	}
+	var handled atomic.Int64
+	consume := func() (stop func() error) {
+		c := b.consumer(t, group, kafkax.WithConsumerCommitInterval(20*time.Millisecond))
+		return run(t, func(ctx context.Context) error {
+			return c.Consume(ctx, func(context.Context, kafka.Message) error { handled.Add(1); return nil })
+		})
+	}
+	want := func(all, committed int64) {
+		t.Helper()
+		eventuallyWithin(t, time.Minute, fmt.Sprintf("%d to be handled and %d committed", all, committed), func() bool {
+			return handled.Load() >= all && b.committed(t, group, 0) == committed
+		})
+		if got := handled.Load(); got != all {
+			t.Errorf("%d were handled, want %d", got, all)
+		}
+	}
+	b.produce(t, numbered(1, 100)...)
+	stop := consume()
+	want(100, 100)
+	again(300)
+	want(400, 300)
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	again(150)
+	stop = consume()
+	want(550, 150)
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
 }

@@ -20,11 +20,12 @@ const coordinatorTimeout = 5 * time.Second
 // scope is what one run of a consumer shares with its parts: what they work
 // with, how long they may, and whom they tell of trouble.
 type scope struct {
-	cfg    *ConsumerConfig
-	log    *loggers
-	stats  *consumerStats
-	dialer *dialer
-	client *kafka.Client
+	cfg     *ConsumerConfig
+	log     *loggers
+	stats   *consumerStats
+	dialer  *dialer
+	client  *kafka.Client
+	cluster *cluster
 
 	ctx       context.Context // ends when the run is asked to
 	cut       context.Context // ends when a stop may not wait for handlers any longer

@@ -124,7 +124,7 @@ func TestSetOffsetBeforeTheStart(t *testing.T) {
 	t.Parallel()
 	b := startBroker(t, 1)
 	b.produce(t, numbered(1, 20)...)
-	b.commitAs(t, "g", 3)
+	b.commitAs(t, "g", 3, -1, "")
 	for _, group := range []string{"g", ""} {
 		c := b.consumer(t, group)
 		if err := c.SetOffset(15); err != nil {

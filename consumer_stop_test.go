@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -428,43 +427,6 @@ func TestD13_AGroupWithoutACoordinatorIsNoTroubleAtFirst(t *testing.T) {
 	}
 	if n, lines := c.Stats().Errors, errs.String(); n > 0 || strings.Contains(lines, "oordinator") {
 		t.Errorf("%d errors, logged %q", n, lines)
-	}
-}
-
-// A topic that is made again is another log: the position in the old one says
-// nothing of it. Only the topic's id tells them apart, which kafka-go's requests
-// do not carry; so this fails, and says when it no longer does.
-func TestD12_TopicMadeAgainIsReadFromItsStart_ExpectedToFail(t *testing.T) {
-	t.Parallel()
-	b := startBroker(t, 1)
-	b.produce(t, numbered(1, 100)...)
-	c := b.consumer(t, "g", kafkax.WithConsumerCommitInterval(10*time.Millisecond), kafkax.WithConsumerPartitionWatchInterval(time.Hour))
-	var handled atomic.Int64
-	run(t, func(ctx context.Context) error {
-		return c.Consume(ctx, func(context.Context, kafka.Message) error { handled.Add(1); return nil })
-	})
-	eventually(t, "the old log to be handled", func() bool { return handled.Load() == 100 && b.committed(t, "g", 0) == 100 })
-	// No fetch sees the moment without the topic, or with less than 100 messages.
-	const n = 300
-	held, written := make(chan struct{}, 1000), newGate(t)
-	b.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
-		b.KeepControl()
-		held <- struct{}{}
-		b.SleepControl(func() { <-written.open })
-		return nil, nil, false
-	})
-	received(t, "a fetch", held)
-	if err := b.DeleteTopic(b.topic); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.CreateTopic(b.topic, 1, nil); err != nil {
-		t.Fatal(err)
-	}
-	b.produce(t, numbered(1, n)...)
-	written.release()
-	eventually(t, "the new log to be read to its end", func() bool { return c.Lag() == 0 && handled.Load() > 100 })
-	if got := handled.Load() - 100; got == n {
-		t.Errorf("all %d messages of the topic that was made again were handled: this is no longer expected to fail", n)
 	}
 }
 

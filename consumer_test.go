@@ -869,9 +869,9 @@ func TestRunWithGracefulShutdownThatWasAskedFor(t *testing.T) {
 	}
 }
 
-// A member of another client that begins at what was committed compares its
-// leader epoch with the log's.
-func TestCommitsNameNoLeaderEpoch(t *testing.T) {
+// Whoever begins at what was committed can tell of which log that is: by the leader
+// epoch, as other clients do, and by the topic's id.
+func TestD12_CommitsNameTheirLog(t *testing.T) {
 	t.Parallel()
 	b := startBroker(t, 1)
 	b.produce(t, numbered(1, 3)...)
@@ -884,7 +884,8 @@ func TestCommitsNameNoLeaderEpoch(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	if got := b.GroupInfo("g").Commits[b.topic][0]; got.Offset != 3 || got.LeaderEpoch != -1 {
-		t.Errorf("committed %+v, want offset 3 and epoch -1", got)
+	note := b.noteOf(b.topic)
+	if got := b.GroupInfo("g").Commits[b.topic][0]; got.Offset != 3 || got.LeaderEpoch != b.PartitionInfo(b.topic, 0).Epoch || got.Metadata != note {
+		t.Errorf("committed %+v, want offset 3, the leader's epoch and %q", got, note)
 	}
 }

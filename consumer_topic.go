@@ -19,13 +19,13 @@ type topicState struct {
 	*scope
 
 	mu         sync.Mutex
-	partitions int          // as last seen; 0 when the topic is missing
-	initial    int          // of them, how many are older than this run; -1 before the first look
-	positioned map[int]bool // partitions that had a position in this run
+	partitions int             // as last seen; 0 when the topic is missing
+	initial    int             // of them, how many are older than this run; -1 before the first look
+	positioned map[int]topicID // partitions that had a position in this run, and in which topic; zero: that is unknown
 }
 
 func newTopicState(s *scope) *topicState {
-	return &topicState{scope: s, initial: -1, positioned: map[int]bool{}}
+	return &topicState{scope: s, initial: -1, positioned: map[int]topicID{}}
 }
 
 // await waits until the topic exists; false if the run ended first.
@@ -106,14 +106,26 @@ func (t *topicState) saw(n int) {
 func (t *topicState) isNew(partition int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return partition >= t.initial || t.positioned[partition]
+	_, ok := t.positioned[partition]
+	return ok || partition >= t.initial
 }
 
-// hasPosition notes that a partition has one.
-func (t *topicState) hasPosition(partition int) {
+// hasPosition notes that a partition has one, and in which topic if that is known.
+func (t *topicState) hasPosition(partition int, in topicID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.positioned[partition] = true
+	if in == (topicID{}) {
+		in = t.positioned[partition]
+	}
+	t.positioned[partition] = in
+}
+
+// readAs is the topic in which a partition had its last position; zero if that is
+// unknown.
+func (t *topicState) readAs(partition int) topicID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.positioned[partition]
 }
 
 // known is the number of partitions as last seen.

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand"
 	"net"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 	"weak"
 
@@ -29,12 +27,11 @@ import (
 //   - tries the brokers of a list one after the other, so that one which is
 //     silent holds up a client that the next would answer.
 type dialer struct {
-	brokers   []string
+	brokers   *candidates
 	timeout   time.Duration // of a dial
 	silence   time.Duration // of a broker, on a transport's connection
 	given     configured
 	connector *connector
-	answered  *atomic.Pointer[string] // which of the brokers did so last
 	log       *loggers
 
 	// ctx ends with close, and every dial with it.
@@ -62,12 +59,11 @@ func newDialer(cfg ConnectionConfig, longPoll time.Duration, log *loggers) (*dia
 		return nil, err
 	}
 	d := &dialer{
-		brokers:   slices.Clone(cfg.Brokers),
+		brokers:   &candidates{configured: slices.Clone(cfg.Brokers)},
 		timeout:   cfg.DialTimeout,
 		silence:   cfg.RequestTimeout + longPoll,
 		given:     newConfigured(cfg),
 		connector: connector,
-		answered:  new(atomic.Pointer[string]),
 		log:       log,
 	}
 	return d.sibling(), nil
@@ -84,7 +80,6 @@ func (d *dialer) sibling() *dialer {
 		silence:   d.silence,
 		given:     d.given,
 		connector: d.connector,
-		answered:  d.answered,
 		log:       d.log,
 		ctx:       ctx,
 		stop:      stop,
@@ -114,13 +109,30 @@ func (d *dialer) kafkaDialer() *kafka.Dialer {
 // longPoll of newDialer), so its context needs no deadline: with one, an answer
 // that is still arriving is cut off.
 func (d *dialer) transport(topics ...string) *kafka.Transport {
-	t := &kafka.Transport{
+	return d.keep(&kafka.Transport{
 		Dial:           d.dialPooled,
 		DialTimeout:    d.patience(),
 		MetadataTTL:    time.Second,
 		MetadataTopics: topics,
 		ClientID:       d.connector.clientID,
-	}
+	})
+}
+
+// line returns a new transport for requests to one address, which keeps no
+// metadata: kafka-go asks for some once, and for as good as none. As of transport,
+// who asks for it calls CloseIdleConnections.
+func (d *dialer) line() *kafka.Transport {
+	return d.keep(&kafka.Transport{
+		Dial:           d.dialPooled,
+		DialTimeout:    d.patience(),
+		MetadataTTL:    24 * time.Hour,
+		MetadataTopics: []string{}, // nil would be all of them
+		ClientID:       d.connector.clientID,
+	})
+}
+
+// keep notes a transport for renew.
+func (d *dialer) keep(t *kafka.Transport) *kafka.Transport {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.transports = slices.DeleteFunc(d.transports, func(old weak.Pointer[kafka.Transport]) bool { return old.Value() == nil })
@@ -131,7 +143,7 @@ func (d *dialer) transport(topics ...string) *kafka.Transport {
 // patience is longer than dialling anyBroker takes, so that what ends a dial is
 // the dial's own bound, which says why.
 func (d *dialer) patience() time.Duration {
-	return 2*d.timeout + time.Duration(len(d.brokers))*raceDelay
+	return 2*d.timeout + time.Duration(d.brokers.most())*raceDelay
 }
 
 // renew makes every request that begins from now on go over a connection that
@@ -201,7 +213,7 @@ func (d *dialer) ping(ctx context.Context) error {
 	defer context.AfterFunc(d.ctx, quiet.close)()
 	defer quiet.close()
 
-	winner, _, errs := race(ctx, d.brokers, 0,
+	winner, _, errs := race(ctx, d.brokers.configured, 0,
 		func(ctx context.Context, broker string) (net.Conn, error) {
 			return quiet.open(ctx, "tcp", broker, proof)
 		},
@@ -265,27 +277,19 @@ const (
 	proof               // ping: it ends with a request that only a client which was let in gets an answer to
 )
 
-// openAny is open, of whichever broker answers first if it may be any. The one
-// that did so last is tried first; the others in random order, so that not all
-// clients come to the same one. When none does, a refusal is what is returned,
-// if there was one.
+// openAny is open, of whichever broker answers first if it may be any. When none
+// does, a refusal is what is returned, if there was one.
 func (d *dialer) openAny(ctx context.Context, network, address string, use usage) (net.Conn, error) {
 	if address != anyBroker {
 		return d.open(ctx, network, address, use)
 	}
-	order := slices.Clone(d.brokers)
-	// Of math/rand and not of its version 2, which a simulation cannot seed.
-	rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
-	if last := d.answered.Load(); last != nil {
-		i := slices.Index(order, *last)
-		order[0], order[i] = order[i], order[0]
-	}
+	order := d.brokers.order()
 	winner, c, errs := race(ctx, order, raceDelay,
 		func(ctx context.Context, broker string) (net.Conn, error) { return d.open(ctx, network, broker, use) },
 		func(late net.Conn) { late.Close() },
 	)
 	if winner >= 0 {
-		d.answered.Store(&order[winner])
+		d.brokers.answered.Store(&order[winner])
 		return c, nil
 	}
 	if i := slices.IndexFunc(errs, isRefused); i >= 0 {
@@ -308,7 +312,7 @@ func (d *dialer) open(ctx context.Context, network, address string, use usage) (
 	prove := use == proof || !d.given.sasl && !d.history.hasServed(address)
 	made, step, err := d.connector.connect(ctx, network, address, prove)
 	if err == nil {
-		c := &conn{connection: made, dialer: d, use: use}
+		c := &conn{connection: made, dialer: d, use: use, broker: address}
 		if d.add(c) {
 			if d.history.served(address) {
 				d.log.progress("connected again", logAttrs{}.broker(address))
@@ -349,6 +353,17 @@ type conn struct {
 	*connection
 	dialer *dialer
 	use    usage
+	broker string // its address
+}
+
+// RemoteAddr is all of a connection that kafka-go lets through to an exchange: it
+// leads back to it.
+func (c *conn) RemoteAddr() net.Addr { return &peer{Addr: c.connection.RemoteAddr(), conn: c} }
+
+// peer is the address of a connection's other end, and the connection.
+type peer struct {
+	net.Addr
+	conn *conn
 }
 
 func (c *conn) Close() error {

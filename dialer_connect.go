@@ -92,7 +92,8 @@ func apart(dial dialFunc) dialFunc {
 // closing that never waits for the peer.
 type connection struct {
 	net.Conn
-	raw *lively
+	raw     *lively
+	offered *versions // by the broker, in its first answer
 }
 
 // connect blocks until the broker has let this client in, but not after ctx has
@@ -167,7 +168,12 @@ func (k *connector) shake(ctx context.Context, h *handshake, host string, prove 
 		h.Conn = &hiddenConn{Conn: h.raw, read: secure.Read, write: secure.Write, close: secure.Close}
 	}
 	h.reach(stepGreet)
-	return introduce(ctx, &greeter{conn: h.Conn, clientID: k.clientID}, k.mechanism, prove, h.reach)
+	g := &greeter{conn: h.Conn, clientID: k.clientID}
+	if err := introduce(ctx, g, k.mechanism, prove, h.reach); err != nil {
+		return err
+	}
+	h.offered = g.offered
+	return nil
 }
 
 // hiddenConn is a TLS connection that nothing can print: that holds the client's

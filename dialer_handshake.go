@@ -2,7 +2,6 @@ package kafkax
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -27,21 +26,11 @@ func introduce(ctx context.Context, g *greeter, mechanism *material[sasl.Mechani
 	if offered.ErrorCode != 0 {
 		return kafka.Error(offered.ErrorCode)
 	}
-	for _, api := range offered.ApiKeys {
-		switch kmsg.Key(api.ApiKey) {
-		case kmsg.SASLHandshake:
-			g.handshake = min(api.MaxVersion, 1)
-		case kmsg.SASLAuthenticate:
-			g.authenticate = min(api.MaxVersion, 1)
-		case kmsg.Metadata:
-			g.metadata = min(api.MaxVersion, 8)
-		default:
-		}
-	}
+	g.offered = newVersions(offered)
 
 	if mechanism != nil {
 		reach(stepHandshake)
-		if g.handshake < 1 {
+		if g.version(kmsg.SASLHandshake, 1) < 1 {
 			return errors.New("the broker is older than Kafka 1.0, or has no SASL")
 		}
 		if err := authenticate(ctx, g, mechanism, reach); err != nil {
@@ -51,7 +40,7 @@ func introduce(ctx context.Context, g *greeter, mechanism *material[sasl.Mechani
 	if prove {
 		reach(stepProve)
 		req := kmsg.NewPtrMetadataRequest()
-		req.Version = g.metadata
+		req.Version = g.version(kmsg.Metadata, 8)
 		req.Topics = []kmsg.MetadataRequestTopic{} // none, which is not the same as nil: all of them
 		return g.roundTrip(req, kmsg.NewPtrMetadataResponse())
 	}
@@ -67,7 +56,7 @@ func authenticate(ctx context.Context, g *greeter, current *material[sasl.Mechan
 	name := mechanism.Name()
 	reach(stepHandshake)
 	offer := kmsg.NewPtrSASLHandshakeRequest()
-	offer.Version, offer.Mechanism = g.handshake, name
+	offer.Version, offer.Mechanism = g.version(kmsg.SASLHandshake, 1), name
 	answered := kmsg.NewPtrSASLHandshakeResponse()
 	if err := g.roundTrip(offer, answered); err != nil {
 		return err
@@ -88,7 +77,7 @@ func authenticate(ctx context.Context, g *greeter, current *material[sasl.Mechan
 	for done := false; !done; {
 		reach(stepAuthenticate)
 		req := kmsg.NewPtrSASLAuthenticateRequest()
-		req.Version, req.SASLAuthBytes = g.authenticate, answer
+		req.Version, req.SASLAuthBytes = g.version(kmsg.SASLAuthenticate, 1), answer
 		challenge := kmsg.NewPtrSASLAuthenticateResponse()
 		if err := g.roundTrip(req, challenge); err != nil {
 			return err
@@ -114,13 +103,15 @@ type greeter struct {
 	conn     io.ReadWriter
 	clientID string
 	sent     int32
-
-	handshake, authenticate, metadata int16 // the versions of these requests
+	offered  *versions // by the peer; nil before it has answered
 }
 
-// maxAnswer is far above any answer to what a greeter asks, and far below what
+// maxGreeting is far above any answer to what a greeter asks, and far below what
 // text gives when read as a length.
-const maxAnswer = 1 << 20
+const maxGreeting = 1 << 20
+
+// version is the newest that the peer takes of a request, and at most ours.
+func (g *greeter) version(of kmsg.Key, ours int16) int16 { return min(g.offered[of].max, ours) }
 
 func (g *greeter) roundTrip(req kmsg.Request, res kmsg.Response) error {
 	g.sent++
@@ -128,30 +119,18 @@ func (g *greeter) roundTrip(req kmsg.Request, res kmsg.Response) error {
 	if _, err := g.conn.Write(formatter.AppendRequest(nil, req, g.sent)); err != nil {
 		return err
 	}
-	head := make([]byte, 8) // the answer's size and correlation id
-	n, err := io.ReadFull(g.conn, head)
-	if notKafka := recognize(head[:n]); notKafka != nil && g.sent == 1 {
+	head, body, err := readAnswer(g.conn, g.sent, maxGreeting)
+	if notKafka := recognize(head); notKafka != nil && g.sent == 1 {
 		return notKafka
+	}
+	if g.sent == 1 && errors.Is(err, errMalformed) {
+		return errNotKafka
 	}
 	if err != nil {
 		return err
 	}
-	size, id := binary.BigEndian.Uint32(head), binary.BigEndian.Uint32(head[4:])
-	switch wrong := size < 4 || size > maxAnswer || id != uint32(g.sent); {
-	case wrong && g.sent == 1:
-		return errNotKafka
-	case wrong:
-		return fmt.Errorf("%w: it says that it has %d bytes and is for request %d, and %d was sent", errMalformed, size, id, g.sent)
-	}
-	body := make([]byte, size-4)
-	if _, err := io.ReadFull(g.conn, body); err != nil {
-		return err
-	}
 	res.SetVersion(req.GetVersion())
-	if err := res.ReadFrom(body); err != nil {
-		return fmt.Errorf("%w: %w", errMalformed, err)
-	}
-	return nil
+	return decodeAnswer(body, res)
 }
 
 // recognize names another protocol by the first bytes of its answer; nil if

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,4 +82,29 @@ func TestRace_LosersAreDropped(t *testing.T) {
 			t.Errorf("winner %d, %d dropped", winner, dropped)
 		}
 	})
+}
+
+// The configured brokers come before those that were learned, and whichever answered
+// last before all of them, also when it is none of them any longer.
+func TestDialer_OrderOfCandidates(t *testing.T) {
+	t.Parallel()
+	c := &candidates{configured: []string{"a:1", "b:1"}}
+	sorted := func(addresses []string) string {
+		return strings.Join(slices.Sorted(slices.Values(addresses)), " ")
+	}
+	c.learn([]string{"x:1", "b:1", "y:1"})
+	for range 20 { // The order is random.
+		if got := c.order(); len(got) != 4 || sorted(got[:2]) != "a:1 b:1" || sorted(got[2:]) != "x:1 y:1" {
+			t.Fatalf("got %v", got)
+		}
+	}
+	y := "y:1"
+	c.answered.Store(&y)
+	if got := c.order(); got[0] != y || sorted(got) != "a:1 b:1 x:1 y:1" {
+		t.Errorf("after %s has answered: %v", y, got)
+	}
+	c.learn(slices.Repeat([]string{"z:1"}, 100))
+	if got := c.order(); len(got) != c.most() || sorted(got[:2]) != "a:1 b:1" {
+		t.Errorf("after %s is gone: %v", y, got)
+	}
 }

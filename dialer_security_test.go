@@ -452,7 +452,7 @@ func TestSecurity_CertificateRotation(t *testing.T) {
 	}, log.loggers())
 	dial := func(want string) {
 		t.Helper()
-		c, err := d.dial(testContext(t), "tcp", d.brokers[0])
+		c, err := d.dial(testContext(t), "tcp", d.brokers.configured[0])
 		if err != nil {
 			t.Fatal(err)
 		}

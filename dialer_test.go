@@ -34,7 +34,7 @@ var dialPaths = []struct {
 	try  func(context.Context, *dialer) error
 }{
 	{"dialer", func(ctx context.Context, d *dialer) error {
-		c, err := d.kafkaDialer().DialContext(ctx, "tcp", d.brokers[0])
+		c, err := d.kafkaDialer().DialContext(ctx, "tcp", d.brokers.configured[0])
 		if err != nil {
 			return err
 		}
@@ -426,7 +426,7 @@ func TestD13_TheBrokerThatAnsweredLastMayFallSilent(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.Close()
-			if got := *d.answered.Load(); got != want {
+			if got := *d.brokers.answered.Load(); got != want {
 				t.Errorf("reached %s, want %s", got, want)
 			}
 			return time.Since(began)
@@ -481,12 +481,12 @@ func TestD13_CallerDeadlineAndCancellationEndADial(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-accepted; cancel() }()
-	if _, err := d.dial(ctx, "tcp", d.brokers[0]); !errors.Is(err, context.Canceled) {
+	if _, err := d.dial(ctx, "tcp", d.brokers.configured[0]); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: got %v", err)
 	}
 	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := d.dial(ctx, "tcp", d.brokers[0]); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := d.dial(ctx, "tcp", d.brokers.configured[0]); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("deadline: got %v", err)
 	}
 }
@@ -532,7 +532,7 @@ func TestD13_CloseEndsWhatWaitsOnAConnection(t *testing.T) {
 			cfg.Brokers = fakeCluster(t, opts...).ListenAddrs()
 			d := newTestDialer(t, cfg, nil)
 
-			c, err := d.dial(t.Context(), "tcp", d.brokers[0])
+			c, err := d.dial(t.Context(), "tcp", d.brokers.configured[0])
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -552,7 +552,7 @@ func TestD13_CloseEndsWhatWaitsOnAConnection(t *testing.T) {
 			if n := d.connected(); n != 0 {
 				t.Errorf("connected() = %d after close", n)
 			}
-			if _, err := d.dial(t.Context(), "tcp", d.brokers[0]); !errors.Is(err, ErrClosed) {
+			if _, err := d.dial(t.Context(), "tcp", d.brokers.configured[0]); !errors.Is(err, ErrClosed) {
 				t.Errorf("dial after close: %v", err)
 			}
 			c.Close()
@@ -651,7 +651,7 @@ func TestDialer_RenewedRequestsGoOverFreshConnections(t *testing.T) {
 func TestDialer_RenewEndsTheConnectionsOfAGroup(t *testing.T) {
 	t.Parallel()
 	d := newTestDialer(t, ConnectionConfig{Brokers: fakeCluster(t).ListenAddrs()}, nil)
-	c, err := d.dial(t.Context(), "tcp", d.brokers[0])
+	c, err := d.dial(t.Context(), "tcp", d.brokers.configured[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -660,7 +660,7 @@ func TestDialer_RenewEndsTheConnectionsOfAGroup(t *testing.T) {
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("the old connection: %v", err)
 	}
-	if c, err = d.dial(t.Context(), "tcp", d.brokers[0]); err != nil {
+	if c, err = d.dial(t.Context(), "tcp", d.brokers.configured[0]); err != nil {
 		t.Fatal(err)
 	}
 	c.Close()
@@ -698,7 +698,7 @@ func TestDialer_CountsConnections(t *testing.T) {
 	d := newTestDialer(t, ConnectionConfig{Brokers: fakeCluster(t).ListenAddrs()}, nil)
 	var open []net.Conn
 	for i := range 3 {
-		c, err := d.dial(t.Context(), "tcp", d.brokers[0])
+		c, err := d.dial(t.Context(), "tcp", d.brokers.configured[0])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -790,7 +790,7 @@ func TestP8_PingFailsOnceTheClusterIsGone(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error from a cluster that is gone")
 	}
-	for _, broker := range d.brokers {
+	for _, broker := range d.brokers.configured {
 		if !strings.Contains(err.Error(), "broker "+broker+": connect: ") {
 			t.Errorf("does not say what is wrong with %s: %v", broker, err)
 		}
@@ -975,12 +975,12 @@ func TestDialer_ExplainLeavesOtherErrorsAlone(t *testing.T) {
 		t.Errorf("nothing failed, got %v", err)
 	}
 
-	c, err := d.dial(t.Context(), "tcp", d.brokers[0])
+	c, err := d.dial(t.Context(), "tcp", d.brokers.configured[0])
 	if err != nil {
 		t.Fatal(err)
 	}
 	cluster.Close()
-	if _, err := d.dial(t.Context(), "tcp", d.brokers[0]); err == nil {
+	if _, err := d.dial(t.Context(), "tcp", d.brokers.configured[0]); err == nil {
 		t.Fatal("no error")
 	}
 	if err := d.reason(io.EOF); err != io.EOF { //nolint:errorlint // it must be the very same
@@ -997,10 +997,10 @@ func TestDialer_ExplainLeavesOtherErrorsAlone(t *testing.T) {
 	}
 
 	other := newTestDialer(t, ConnectionConfig{Brokers: []string{nobody(t), fakeCluster(t).ListenAddrs()[0]}}, nil)
-	if _, err := other.dial(t.Context(), "tcp", other.brokers[0]); err == nil {
+	if _, err := other.dial(t.Context(), "tcp", other.brokers.configured[0]); err == nil {
 		t.Fatal("no error")
 	}
-	if c, err = other.dial(t.Context(), "tcp", other.brokers[1]); err != nil {
+	if c, err = other.dial(t.Context(), "tcp", other.brokers.configured[1]); err != nil {
 		t.Fatal(err)
 	}
 	c.Close()

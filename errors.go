@@ -420,6 +420,20 @@ type unprintedError struct {
 func (e *unprintedError) Error() string { return e.text }
 func (e *unprintedError) Unwrap() error { return e.err }
 
+// exchangeError is a request that got no answer, or none that can be read.
+type exchangeError struct {
+	Request string // "Fetch"
+	Broker  string // its address, as far as it is known
+	Sent    bool   // some of it may be on the wire
+	Err     error
+}
+
+func (e *exchangeError) Error() string {
+	return fmt.Sprintf("%s to %s: %v", e.Request, oneLine(e.Broker), e.Err)
+}
+
+func (e *exchangeError) Unwrap() error { return e.Err }
+
 // silenceError is of a broker that sent, or took, no byte for too long. It is a
 // timeout, and matches [context.DeadlineExceeded].
 type silenceError struct {
@@ -576,6 +590,7 @@ func isElecting(err error) bool {
 	code, _ := kafkaCode(err)
 	switch code {
 	case kafka.NotLeaderForPartition, kafka.LeaderNotAvailable, kafka.FencedLeaderEpoch, kafka.UnknownLeaderEpoch, kafka.OffsetNotAvailable,
+		kafka.UnknownTopicID, kafka.InconsistentTopicID, kafka.BrokerNotAvailable,
 		kafka.GroupCoordinatorNotAvailable, kafka.GroupLoadInProgress, kafka.NotCoordinatorForGroup:
 		return true
 	}

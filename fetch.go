@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
+	"log/slog"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -34,7 +34,7 @@ const electionPatience = 5 * time.Second
 type fetcher struct {
 	*partition
 	cfg       *ConsumerConfig
-	client    *kafka.Client
+	brokers   brokers
 	log       *loggers
 	allowance *allowance
 	share     int // bytes that a fetch may bring
@@ -93,21 +93,28 @@ func (f *fetcher) run(ctx context.Context) error {
 
 // step makes one fetch and hands over what it brought.
 func (f *fetcher) step(ctx context.Context) error {
-	if err := f.locate(ctx); err != nil {
+	l, err := f.brokers.leaderOf(ctx, f.topic, f.id)
+	if err != nil {
 		return err
+	}
+	if err := f.locate(ctx, l); err != nil {
+		return f.doubt(err)
+	}
+	if from := f.tracker.readFrom(); from.topic.isOther(l.topic) {
+		return f.doubt(f.beginAgain(ctx, l, from.topic))
 	}
 	memory, err := f.allowance.take(ctx, f.need)
 	if err != nil {
 		return nil //nolint:nilerr // ctx ended, as run sees
 	}
 	began := time.Now()
-	res, throttle, err := f.fetch(ctx)
+	res, throttle, err := f.fetch(ctx, l)
 	if err != nil {
 		memory.correct(0)
 		if errors.Is(err, kafka.OffsetOutOfRange) {
-			return f.outOfRange(ctx)
+			err = f.outOfRange(ctx, l)
 		}
-		return err
+		return f.doubt(err)
 	}
 	d, err := decode(res, f.topic, f.id, f.offset, f.cfg.IsolationLevel, f.messages)
 	f.messages = len(d.messages)
@@ -127,6 +134,14 @@ func (f *fetcher) step(ctx context.Context) error {
 	}
 	if throttle > 0 {
 		_ = sleep(ctx, throttle) // fails when ctx ends
+	}
+	return err
+}
+
+// doubt has the leader looked up again after an error of its own.
+func (f *fetcher) doubt(err error) error {
+	if _, answered := kafkaCode(err); answered {
+		f.brokers.forgetTopic(f.topic)
 	}
 	return err
 }
@@ -162,7 +177,7 @@ func (f *fetcher) hand(ctx context.Context, c *chunk) bool {
 
 // locate finds the offset to fetch: after a start or a seek the tracker's,
 // which may still be a name ("first", "last") instead of a number.
-func (f *fetcher) locate(ctx context.Context) error {
+func (f *fetcher) locate(ctx context.Context, l leader) error {
 	seeks, next := f.tracker.start(f.seeks)
 	if seeks == f.seeks {
 		return nil
@@ -170,7 +185,7 @@ func (f *fetcher) locate(ctx context.Context) error {
 	if next < 0 {
 		// With read_committed the end is before what is not committed yet: it
 		// may be soon.
-		offset, err := f.listOffset(ctx, f.cfg.IsolationLevel.kafka(), next)
+		offset, err := f.remote().offset(ctx, l, f.cfg.IsolationLevel.kafka(), next)
 		if err != nil {
 			return err
 		}
@@ -182,108 +197,118 @@ func (f *fetcher) locate(ctx context.Context) error {
 	return nil
 }
 
+// remote is where the partition is.
+func (f *fetcher) remote() remoteLog { return remoteLog{f.brokers, f.topic, f.id} }
+
 // fetch makes one request. With a throttle the broker wants to be left alone for
 // so long.
-func (f *fetcher) fetch(ctx context.Context) (p *fetch.ResponsePartition, throttle time.Duration, err error) {
-	// The dialer ends it when the broker is silent; a deadline would cut off an
-	// answer that is still arriving.
+func (f *fetcher) fetch(ctx context.Context, l leader) (p *fetch.ResponsePartition, throttle time.Duration, err error) {
 	f.stats.fetches.Add(1)
-	m, err := f.client.Transport.RoundTrip(ctx, f.client.Addr, &fetch.Request{
-		ReplicaID:   -1,
-		MaxWaitTime: int32(f.cfg.MaxWait.Milliseconds()),
+	answered, throttle, err := f.remote().read(ctx, l, portion{
+		offset: f.offset, bytes: f.limit, wait: f.cfg.MaxWait, isolation: f.cfg.IsolationLevel.kafka(),
 		// More than is asked for never comes: the broker would wait in vain.
-		MinBytes:       int32(min(f.cfg.MinBytes, f.limit)),
-		MaxBytes:       math.MaxInt32, // one partition, whose own bound counts
-		IsolationLevel: int8(f.cfg.IsolationLevel.kafka()),
-		SessionID:      -1, // each request stands alone
-		SessionEpoch:   -1,
-		Topics: []fetch.RequestTopic{{
-			Topic: f.topic,
-			Partitions: []fetch.RequestPartition{{
-				Partition:          int32(f.id),
-				CurrentLeaderEpoch: -1,
-				FetchOffset:        f.offset,
-				LogStartOffset:     -1,
-				PartitionMaxBytes:  int32(f.limit),
-			}},
-		}},
+		min: min(f.cfg.MinBytes, f.limit),
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		if errors.Is(err, context.DeadlineExceeded) {
 			f.stats.timeouts.Add(1)
 		}
 		return nil, 0, err
-	}
-	res, ok := m.(*fetch.Response)
-	if !ok {
-		return nil, 0, fmt.Errorf("a fetch was answered with %T: %w", m, kafka.Unknown)
-	}
-	throttle = min(time.Duration(res.ThrottleTimeMs)*time.Millisecond, maxThrottle)
-	switch {
-	case res.ErrorCode != 0:
-		return nil, 0, kafka.Error(res.ErrorCode)
-	case throttle > 0 && len(res.Topics) == 0:
+	case answered == nil:
 		return &fetch.ResponsePartition{}, throttle, nil
-	case len(res.Topics) != 1 || len(res.Topics[0].Partitions) != 1:
-		return nil, 0, fmt.Errorf("a fetch of one partition was answered with something else: %w", kafka.Unknown)
 	}
-	p = &res.Topics[0].Partitions[0]
-	if p.ErrorCode != 0 {
-		return nil, 0, kafka.Error(p.ErrorCode)
-	}
-	f.highWatermark.Store(p.HighWatermark)
-	return p, throttle, nil
+	f.highWatermark.Store(answered.HighWatermark)
+	f.tracker.reads(f.seeks, origin{l.topic, l.epoch})
+	p, err = fetchedOf(answered)
+	return p, throttle, err
 }
-
-// maxThrottle is the longest that a broker's word for it is taken. Quotas are
-// of windows of some seconds.
-const maxThrottle = time.Minute
 
 // outOfRange applies offset_reset. The position moves only if the broker
 // confirms that it is in neither end of the log: an election can make a leader
 // answer so for a moment.
-func (f *fetcher) outOfRange(ctx context.Context) error {
-	first, err := f.listOffset(ctx, kafka.ReadUncommitted, kafka.FirstOffset)
+func (f *fetcher) outOfRange(ctx context.Context, l leader) error {
+	first, err := f.remote().offset(ctx, l, kafka.ReadUncommitted, kafka.FirstOffset)
 	if err != nil {
 		return err
 	}
-	last, err := f.listOffset(ctx, kafka.ReadUncommitted, kafka.LastOffset)
+	last, err := f.remote().offset(ctx, l, kafka.ReadUncommitted, kafka.LastOffset)
 	if err != nil {
 		return err
 	}
 	if first <= f.offset && f.offset <= last {
 		return kafka.OffsetOutOfRange
 	}
-	var next int64
+	next := last
 	switch f.cfg.OffsetReset {
 	case ResetEarliest:
-		next = first
+		if next, err = f.earliest(ctx, l, first, last); err != nil {
+			return err
+		}
 	case ResetLatest:
-		next = last
 	default:
 		return fmt.Errorf("%w: the log has %d to %d; move the group's offset or set consumer.offset_reset", ErrOffsetOutOfRange, first, last)
 	}
 	f.report(f.partition, fmt.Errorf("%s: %w: the log has %d to %d; going on at %d (consumer.offset_reset=%s)",
 		at(f.topic, f.id, f.offset), ErrOffsetOutOfRange, first, last, next, f.cfg.OffsetReset))
+	f.moveTo(ctx, l, next)
+	return nil
+}
 
-	c := &chunk{partition: f.partition, seeks: f.seeks, position: next, reset: make(chan struct{})}
+// earliest is the first record that was not read, as far as anybody can know. A log
+// that is shorter than the position, and the one that was read, has lost its end with
+// a leader: what is before that was read. Any other has been read by nobody.
+func (f *fetcher) earliest(ctx context.Context, l leader, first, last int64) (int64, error) {
+	if f.offset < first {
+		return first, nil
+	}
+	from := f.tracker.readFrom()
+	next := first
+	if from.topic != (topicID{}) && from.topic == l.topic {
+		next = last
+	}
+	if from.epoch < 0 || from.epoch >= l.epoch {
+		return next, nil // no leader was lost since; and the first epoch is 0 in every topic
+	}
+	// Up to there the log has the same records as the one that was read. Others may
+	// have been written behind that, by the leader that came after.
+	end, err := f.remote().endOf(ctx, l, from.epoch)
+	if err != nil {
+		return 0, err
+	}
+	if end >= 0 && end <= f.offset {
+		next = max(first, min(end, last))
+	}
+	return next, nil
+}
+
+// beginAgain moves to the start of a topic that was made again: the position says
+// nothing of its log.
+func (f *fetcher) beginAgain(ctx context.Context, l leader, before topicID) error {
+	first, err := f.remote().offset(ctx, l, kafka.ReadUncommitted, kafka.FirstOffset)
+	if err != nil {
+		return err
+	}
+	f.log.warn("a topic was made again and is read from its start", append(attrsOf(f.topic, f.id).offset(f.offset),
+		slog.String("topic_id_before", before.String()), slog.String("topic_id", l.topic.String()), slog.Int64("start", first)))
+	f.moveTo(ctx, l, first)
+	return nil
+}
+
+// moveTo hands over a move, behind all that was fetched before it, and waits until
+// it is done or ctx ends.
+func (f *fetcher) moveTo(ctx context.Context, l leader, next int64) {
+	c := &chunk{
+		partition: f.partition, seeks: f.seeks, position: next,
+		from: origin{topic: l.topic, epoch: l.epoch}, reset: make(chan struct{}),
+	}
 	if !f.hand(ctx, c) {
-		return nil
+		return
 	}
 	select {
 	case <-c.reset:
 	case <-ctx.Done():
 	}
-	return nil
-}
-
-// listOffset asks the leader for one end of the log.
-func (f *fetcher) listOffset(ctx context.Context, isolation kafka.IsolationLevel, which int64) (int64, error) {
-	offsets, err := listOffsets(ctx, f.client, f.topic, isolation, []kafka.OffsetRequest{{Partition: f.id, Timestamp: which}})
-	if err != nil {
-		return 0, err
-	}
-	return offsets[f.id], nil
 }
 
 // adapt sets the size of the next fetch by what this one took in memory.

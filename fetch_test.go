@@ -1,11 +1,14 @@
 package kafkax
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"io"
 	"math"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +16,8 @@ import (
 	"testing/synctest"
 	"time"
 	"unsafe"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/bi-common/kafkax/internal/budget"
 	"github.com/segmentio/kafka-go"
@@ -41,7 +46,7 @@ func marker(offset, producer int64, kind int16) *protocol.ControlBatch {
 
 func testFetcher(offset int64, isolation IsolationLevel) *fetcher {
 	return &fetcher{
-		partition: &partition{topic: "t", id: 3, tracker: newOffsetTracker(offset, -1), chunks: make(chan *chunk), stats: new(consumerStats)},
+		partition: &partition{topic: "t", id: 3, tracker: newOffsetTracker(offset, -1, unknownOrigin), chunks: make(chan *chunk), stats: new(consumerStats)},
 		cfg:       &ConsumerConfig{IsolationLevel: isolation, MaxWait: time.Millisecond, OffsetReset: ResetEarliest},
 		log:       newLoggers(nil, nil),
 		allowance: newAllowance(budget.New(1 << 20)),
@@ -267,25 +272,18 @@ func TestD15_FetchSizeOfCompressedBatches(t *testing.T) {
 	}
 }
 
-// roundTripper answers requests as a script says.
-type roundTripper func(ctx context.Context, req kafka.Request) (kafka.Response, error)
-
-func (f roundTripper) RoundTrip(ctx context.Context, _ net.Addr, req kafka.Request) (kafka.Response, error) {
-	return f(ctx, req)
-}
-
 // How long an answer may take is not bounded, only how long nothing of it comes:
 // that is the connection's part.
 func TestD13_FetchHasNoDeadlineOfItsOwn(t *testing.T) {
 	t.Parallel()
 	f := testFetcher(0, ReadUncommitted)
 	f.seeks = -1
-	f.client = &kafka.Client{Addr: kafka.TCP("b:1"), Transport: roundTripper(func(ctx context.Context, _ kafka.Request) (kafka.Response, error) {
+	f.brokers = fetching(func(ctx context.Context, _ *kmsg.FetchRequest) (*kmsg.FetchResponse, error) {
 		if _, ok := ctx.Deadline(); ok {
 			t.Error("a fetch has a deadline")
 		}
 		return nil, &silenceError{after: time.Second}
-	})}
+	})
 	if err := f.step(context.Background()); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("err = %v", err)
 	}
@@ -294,25 +292,45 @@ func TestD13_FetchHasNoDeadlineOfItsOwn(t *testing.T) {
 	}
 }
 
-// fetchScript scripts the answers to a fetcher's requests; the last is repeated.
-type fetchScript struct {
-	requests []fetch.RequestPartition
-	minBytes []int32
-	answers  []func() (*fetch.Response, error)
+// fetching is brokers of which one leads, and answers fetches as a script says.
+type fetching func(ctx context.Context, req *kmsg.FetchRequest) (*kmsg.FetchResponse, error)
+
+func (f fetching) fetch(ctx context.Context, _ int32, req *kmsg.FetchRequest) (*kmsg.FetchResponse, error) {
+	return f(ctx, req)
 }
 
-func (s *fetchScript) client() *kafka.Client {
-	return &kafka.Client{Addr: kafka.TCP("b:1"), Transport: roundTripper(func(_ context.Context, req kafka.Request) (kafka.Response, error) {
-		r := req.(*fetch.Request)
+func (fetching) leaderOf(context.Context, string, int) (leader, error) {
+	return leader{node: 1, epoch: 5, topic: topicID{1}}, nil
+}
+func (fetching) forgetTopic(string) {}
+
+func (fetching) listOffsets(context.Context, int32, *kmsg.ListOffsetsRequest) (*kmsg.ListOffsetsResponse, error) {
+	return nil, io.ErrUnexpectedEOF
+}
+
+func (fetching) endOfEpoch(context.Context, int32, *kmsg.OffsetForLeaderEpochRequest) (*kmsg.OffsetForLeaderEpochResponse, error) {
+	return nil, io.ErrUnexpectedEOF
+}
+
+// fetchScript scripts the answers to a fetcher's requests; the last is repeated.
+type fetchScript struct {
+	requests []kmsg.FetchRequestTopicPartition
+	minBytes []int32
+	answers  []func() (*kmsg.FetchResponse, error)
+}
+
+func (s *fetchScript) brokers() brokers {
+	return fetching(func(_ context.Context, r *kmsg.FetchRequest) (*kmsg.FetchResponse, error) {
 		s.requests = append(s.requests, r.Topics[0].Partitions[0])
 		s.minBytes = append(s.minBytes, r.MinBytes)
 		return s.answers[min(len(s.requests), len(s.answers))-1]()
-	})}
+	})
 }
 
-func answer(p fetch.ResponsePartition) func() (*fetch.Response, error) {
-	return func() (*fetch.Response, error) {
-		return &fetch.Response{Topics: []fetch.ResponseTopic{{Topic: "t", Partitions: []fetch.ResponsePartition{p}}}}, nil
+func answer(p kmsg.FetchResponseTopicPartition) func() (*kmsg.FetchResponse, error) {
+	p.Partition = 3
+	return func() (*kmsg.FetchResponse, error) {
+		return &kmsg.FetchResponse{Topics: []kmsg.FetchResponseTopic{{Topic: "t", Partitions: []kmsg.FetchResponseTopicPartition{p}}}}, nil
 	}
 }
 
@@ -335,21 +353,21 @@ func TestD13_AnswersWithoutProgressAreNoStorm(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
 		isolation IsolationLevel
-		answer    fetch.ResponsePartition
+		answer    kmsg.FetchResponseTopicPartition
 		trouble   bool
 	}{
-		{"at the end of the log", ReadUncommitted, fetch.ResponsePartition{HighWatermark: 5}, false},
-		{"before the end of the log", ReadUncommitted, fetch.ResponsePartition{HighWatermark: 9}, true},
-		{"before an open transaction", ReadCommitted, fetch.ResponsePartition{HighWatermark: 9, LastStableOffset: 5}, false},
-		{"before the last committed one", ReadCommitted, fetch.ResponsePartition{HighWatermark: 9, LastStableOffset: 9}, true},
+		{"at the end of the log", ReadUncommitted, kmsg.FetchResponseTopicPartition{HighWatermark: 5}, false},
+		{"before the end of the log", ReadUncommitted, kmsg.FetchResponseTopicPartition{HighWatermark: 9}, true},
+		{"before an open transaction", ReadCommitted, kmsg.FetchResponseTopicPartition{HighWatermark: 9, LastStableOffset: 5}, false},
+		{"before the last committed one", ReadCommitted, kmsg.FetchResponseTopicPartition{HighWatermark: 9, LastStableOffset: 9}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				f := testFetcher(5, tt.isolation)
 				f.cfg.MaxWait = 500 * time.Millisecond
-				script := &fetchScript{answers: []func() (*fetch.Response, error){answer(tt.answer)}}
-				f.client = script.client()
+				script := &fetchScript{answers: []func() (*kmsg.FetchResponse, error){answer(tt.answer)}}
+				f.brokers = script.brokers()
 				reported, err := runFor(t, f, 10*time.Second)
 				if err != nil {
 					t.Fatal(err)
@@ -386,16 +404,16 @@ func TestD13_ThrottleIsWaitedOut(t *testing.T) {
 				f := testFetcher(5, ReadUncommitted)
 				began := time.Now()
 				var next time.Duration
-				script := &fetchScript{answers: []func() (*fetch.Response, error){
-					func() (*fetch.Response, error) { return &fetch.Response{ThrottleTimeMs: tt.said}, nil },
-					func() (*fetch.Response, error) {
+				script := &fetchScript{answers: []func() (*kmsg.FetchResponse, error){
+					func() (*kmsg.FetchResponse, error) { return &kmsg.FetchResponse{ThrottleMillis: tt.said}, nil },
+					func() (*kmsg.FetchResponse, error) {
 						if next == 0 {
 							next = time.Since(began)
 						}
-						return answer(fetch.ResponsePartition{HighWatermark: 5})()
+						return answer(kmsg.FetchResponseTopicPartition{HighWatermark: 5})()
 					},
 				}}
-				f.client = script.client()
+				f.brokers = script.brokers()
 				reported, err := runFor(t, f, 2*maxThrottle)
 				if err != nil || len(reported) > 0 {
 					t.Errorf("reported %v, error %v", reported, err)
@@ -417,13 +435,13 @@ func TestD13_AnElectionIsNoTroubleUnlessItLasts(t *testing.T) {
 			f := testFetcher(5, ReadUncommitted)
 			f.cfg.MaxWait = 500 * time.Millisecond
 			began := time.Now()
-			script := &fetchScript{answers: []func() (*fetch.Response, error){func() (*fetch.Response, error) {
+			script := &fetchScript{answers: []func() (*kmsg.FetchResponse, error){func() (*kmsg.FetchResponse, error) {
 				if time.Since(began) < lasts {
-					return answer(fetch.ResponsePartition{ErrorCode: int16(kafka.NotLeaderForPartition)})()
+					return answer(kmsg.FetchResponseTopicPartition{ErrorCode: int16(kafka.NotLeaderForPartition)})()
 				}
-				return answer(fetch.ResponsePartition{HighWatermark: 5})()
+				return answer(kmsg.FetchResponseTopicPartition{HighWatermark: 5})()
 			}}}
-			f.client = script.client()
+			f.brokers = script.brokers()
 			reported, err := runFor(t, f, 2*lasts)
 			if err != nil || (len(reported) > 0) != (lasts > electionPatience) {
 				t.Errorf("without a leader for %v: reported %v, error %v", lasts, reported, err)
@@ -442,17 +460,16 @@ func TestFetchMinBytesAreAtMostWhatIsAskedFor(t *testing.T) {
 		f.chunks = make(chan *chunk, 1000)
 		next := int64(0)
 		script := &fetchScript{}
-		script.answers = []func() (*fetch.Response, error){func() (*fetch.Response, error) {
+		script.answers = []func() (*kmsg.FetchResponse, error){func() (*kmsg.FetchResponse, error) {
 			if next == 300 {
-				return answer(fetch.ResponsePartition{HighWatermark: next})()
+				return answer(kmsg.FetchResponseTopicPartition{HighWatermark: next})()
 			}
-			batch := dataBatch(next, 0, -1, next, next+1, next+2)
+			batch := encoded(t, protocol.RecordSet{Version: 2, Records: dataBatch(0, 0, -1, 0, 1, 2).Records})
+			binary.BigEndian.PutUint64(batch, uint64(next)) // of its first record
 			next += 3
-			return answer(fetch.ResponsePartition{HighWatermark: 1 << 20, RecordSet: protocol.RecordSet{
-				Records: &protocol.RecordStream{Records: []protocol.RecordReader{batch}},
-			}})()
+			return answer(kmsg.FetchResponseTopicPartition{HighWatermark: 1 << 20, RecordBatches: batch})()
 		}}
-		f.client = script.client()
+		f.brokers = script.brokers()
 		go func() { // lets the memory go, or nothing more is fetched
 			for c := range f.chunks {
 				c.release()
@@ -473,12 +490,65 @@ func TestFetchMinBytesAreAtMostWhatIsAskedFor(t *testing.T) {
 	})
 }
 
-// brokenBytes is a value that cannot be read.
-type brokenBytes struct{ protocol.Bytes }
+// epochs is brokers that know where a leadership's records end; -1 if nowhere.
+type epochs struct {
+	fetching
+	end int64
+}
 
-func (brokenBytes) Read([]byte) (int, error) { return 0, errors.New("page is gone") }
-func (brokenBytes) Len() int                 { return 7 }
-func (brokenBytes) Close() error             { return nil }
+func (e epochs) endOfEpoch(_ context.Context, _ int32, req *kmsg.OffsetForLeaderEpochRequest) (*kmsg.OffsetForLeaderEpochResponse, error) {
+	res := req.ResponseKind().(*kmsg.OffsetForLeaderEpochResponse)
+	topic, p := kmsg.NewOffsetForLeaderEpochResponseTopic(), kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
+	p.Partition, p.EndOffset = req.Topics[0].Partitions[0].Partition, e.end
+	topic.Topic, topic.Partitions = req.Topics[0].Topic, append(topic.Partitions, p)
+	res.Topics = append(res.Topics, topic)
+	return res, nil
+}
+
+// A log that was cut short below the position may have grown again under another
+// leader. What that has written was read by nobody.
+func TestD11_ACutLogIsReadFromWhereItWasCut(t *testing.T) {
+	t.Parallel()
+	here, elsewhere := topicID{1}, topicID{2}
+	for _, tt := range []struct {
+		name string
+		from origin
+		end  int64 // of the epoch
+		want int64 // the log has 10 to 120, the position is 150
+	}{
+		{"nothing is known", unknownOrigin, -1, 10},
+		{"of this topic", origin{here, -1}, -1, 120},
+		{"of this topic, cut at 100", origin{here, 3}, 100, 100},
+		{"of this topic, cut below its start", origin{here, 3}, 5, 10},
+		{"of this topic, and nobody knows the epoch", origin{here, 3}, -1, 120},
+		{"of any topic, cut at 100", origin{epoch: 3}, 100, 100},
+		{"of any topic, and nobody knows the epoch", origin{epoch: 3}, -1, 10},
+		{"of an epoch that is to come", origin{epoch: 9}, 100, 10},
+		{"of the epoch of now", origin{epoch: 5}, 100, 10},
+		{"of another topic", origin{elsewhere, -1}, -1, 10},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := testFetcher(150, ReadUncommitted)
+			f.tracker.reads(0, tt.from)
+			f.brokers = epochs{end: tt.end}
+			got, err := f.earliest(t.Context(), leader{node: 1, epoch: 5, topic: here}, 10, 120)
+			if err != nil || got != tt.want {
+				t.Errorf("got %d, %v, want %d", got, err, tt.want)
+			}
+		})
+	}
+}
+
+// encoded is records as in an answer to a fetch.
+func encoded(t *testing.T, records protocol.RecordSet) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if _, err := records.WriteTo(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()[4:] // behind their length
+}
 
 // A record whose key or value cannot be read is an error with its place, and the
 // position stays before it.
@@ -488,24 +558,25 @@ func TestD15_RecordThatCannotBeReadIsNotPassedOver(t *testing.T) {
 		t.Run(broken, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				bad := protocol.Record{Offset: 6, Value: protocol.NewBytes([]byte("v"))}
-				if broken == "key" {
-					bad.Key = brokenBytes{}
-				} else {
-					bad.Value = brokenBytes{}
+				batch := func(offset int64, key, value string) []byte {
+					b := encoded(t, protocol.RecordSet{Version: 2, Records: protocol.NewRecordReader(protocol.Record{
+						Key: protocol.NewBytes([]byte(key)), Value: protocol.NewBytes([]byte(value)),
+					})})
+					binary.BigEndian.PutUint64(b, uint64(offset))
+					return b
 				}
+				good, bad := batch(5, "key", "value"), batch(6, "key", "value")
+				length := bytes.Index(bad, []byte(broken)) - 1
+				bad[length] = 126 // more than there is, as a varint
+				const crc, fromHere = 17, 21
+				binary.BigEndian.PutUint32(bad[crc:], crc32.Checksum(bad[fromHere:], crc32.MakeTable(crc32.Castagnoli)))
 				f := testFetcher(5, ReadUncommitted)
 				f.chunks = make(chan *chunk, 10)
-				script := &fetchScript{answers: []func() (*fetch.Response, error){func() (*fetch.Response, error) {
-					return answer(fetch.ResponsePartition{HighWatermark: 9, RecordSet: protocol.RecordSet{
-						Records: &protocol.RecordStream{Records: []protocol.RecordReader{&protocol.RecordBatch{
-							BaseOffset: 5, ProducerID: -1,
-							Records: protocol.NewRecordReader(protocol.Record{Offset: 5, Value: protocol.NewBytes([]byte("v"))}, bad,
-								protocol.Record{Offset: 7, Value: protocol.NewBytes([]byte("v"))}),
-						}}},
-					}})()
-				}}}
-				f.client = script.client()
+				script := &fetchScript{answers: []func() (*kmsg.FetchResponse, error){
+					answer(kmsg.FetchResponseTopicPartition{HighWatermark: 9, RecordBatches: slices.Concat(good, bad)}),
+					answer(kmsg.FetchResponseTopicPartition{HighWatermark: 9, RecordBatches: bad}),
+				}}
+				f.brokers = script.brokers()
 				reported, err := runFor(t, f, 5*time.Second)
 				if err != nil || len(reported) == 0 || !strings.HasPrefix(reported[0].Error(), "t[3]@6: ") {
 					t.Errorf("reported %v, error %v; want the place of the record", reported, err)

@@ -40,7 +40,7 @@ func runGroup(s *scope, topic *topicState, work worksOn) {
 
 // worksOn works on what was assigned in a generation until ctx or revoked ends.
 // The leadership is nil for a follower.
-type worksOn func(ctx, revoked context.Context, assigned []kafka.PartitionAssignment, gen *kafka.Generation, lead *leadership)
+type worksOn func(ctx, revoked context.Context, starts []start, gen *kafka.Generation, lead *leadership)
 
 // membership is one stay in the group.
 type membership struct {
@@ -168,8 +168,8 @@ func (m *membership) generations(ctx context.Context) {
 		// until then the broker takes commits of this generation.
 		gen.Start(func(revoked context.Context) {
 			defer close(done)
-			if assigned := gen.Assignments[m.cfg.Topic]; m.locate(ctx, revoked, assigned) {
-				m.work(ctx, revoked, assigned, gen, lead)
+			if starts, ok := m.locate(ctx, revoked, gen.Assignments[m.cfg.Topic]); ok {
+				m.work(ctx, revoked, starts, gen, lead)
 			}
 			if ctx.Err() != nil || m.topic.known() == 0 {
 				m.leaveNow()

@@ -7,74 +7,187 @@ import (
 	"strings"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// locate asks where the group stands in the partitions that were assigned without
-// an offset, and puts it into them. kafka-go takes a partition that the
-// coordinator's answer leaves out for one that nothing is committed of; that would
-// be all of it again, or with "latest" a loss. So it asks until the answer names
-// each, and is false if ctx or revoked ends first.
-func (s *scope) locate(ctx, revoked context.Context, assigned []kafka.PartitionAssignment) bool {
+// locate asks where the group stands in the partitions that were assigned. What
+// kafka-go found out for itself lacks what shows of which log an offset is, and it
+// takes a partition that the coordinator's answer leaves out for one that nothing is
+// committed of; that would be all of it again, or with "latest" a loss. So it asks
+// until the answer names each, and is false if ctx or revoked ends first.
+func (s *scope) locate(ctx, revoked context.Context, assigned []kafka.PartitionAssignment) (starts []start, ok bool) {
 	asking, cancel := context.WithCancel(revoked)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	var open []int
-	for _, p := range assigned {
-		if p.Offset < 0 {
-			open = append(open, p.ID)
-		}
-	}
 	refused := false
-	for failures := 0; len(open) > 0; {
-		committed, err := s.committed(asking, open)
+	for failures := 0; len(assigned) > 0; {
+		committed, err := s.committed(asking, assigned)
 		if err == nil {
-			for i, p := range assigned {
-				if offset, ok := committed[p.ID]; ok && offset >= 0 {
-					assigned[i].Offset = offset
+			for _, p := range assigned {
+				at := start{partition: p.ID, offset: p.Offset, from: unknownOrigin}
+				if found := committed[p.ID]; found.offset >= 0 {
+					at = found
 				}
+				starts = append(starts, at)
 			}
-			return true
+			return starts, true
 		}
 		err = fmt.Errorf("group %s: committed offsets: %w", s.cfg.GroupID, s.dialer.reason(err))
 		switch {
 		case asking.Err() != nil:
-			return false
+			return nil, false
 		case isRefused(err) && (refused || !s.secondTry(err)):
 			s.fail(err)
-			return false
+			return nil, false
 		}
 		refused = isRefused(err)
 		s.report(-1, err)
 		if failures++; brokerBackoff.wait(asking, failures) != nil {
-			return false
+			return nil, false
 		}
 	}
-	return true
+	return nil, true
 }
 
-// committed asks once, and is an error unless each partition is answered; -1 is of
-// one that nothing is committed of.
-func (s *scope) committed(ctx context.Context, partitions []int) (map[int]int64, error) {
+// committed asks once, and is an error unless each partition is answered; the offset
+// is -1 of one that nothing is committed of.
+func (s *scope) committed(ctx context.Context, assigned []kafka.PartitionAssignment) (map[int]start, error) {
 	ctx, cancel := context.WithTimeout(ctx, coordinatorTimeout)
 	defer cancel()
 	topic := s.cfg.Topic
-	res, err := s.client.OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: s.cfg.GroupID, Topics: map[string][]int{topic: partitions}})
+	leader, err := s.cluster.leaderOf(ctx, topic, assigned[0].ID)
+	if err != nil && !isElecting(err) { // what matters is the topic's id
+		return nil, err
+	}
+	ids := make([]int32, len(assigned))
+	for i, p := range assigned {
+		ids[i] = int32(p.ID)
+	}
+	res, err := exchangeWithCoordinator(ctx, s, offsetFetch(s.cfg.GroupID, topic, leader.topic, ids))
 	if err != nil {
 		return nil, err
 	}
-	if res.Error != nil {
-		return nil, res.Error
+	partitions, err := fetchedOffsets(res)
+	if err != nil {
+		return nil, s.checkCoordinator(err)
 	}
-	offsets := map[int]int64{}
-	for _, p := range res.Topics[topic] {
-		if p.Error != nil {
-			return nil, fmt.Errorf("%s[%d]: %w", topic, p.Partition, p.Error)
+	starts := map[int]start{}
+	for _, p := range partitions {
+		if p.ErrorCode != 0 {
+			return nil, fmt.Errorf("%s[%d]: %w", topic, p.Partition, s.checkCoordinator(kafka.Error(p.ErrorCode)))
 		}
-		offsets[p.Partition] = p.CommittedOffset
+		starts[int(p.Partition)] = start{int(p.Partition), p.Offset, origin{noted(p.Metadata), p.LeaderEpoch}}
 	}
-	missing := slices.DeleteFunc(slices.Clone(partitions), func(id int) bool { _, ok := offsets[id]; return ok })
+	missing := slices.DeleteFunc(slices.Clone(ids), func(id int32) bool { _, ok := starts[int(id)]; return ok })
 	if slices.Sort(missing); len(missing) > 0 {
 		return nil, fmt.Errorf("topic %s: the coordinator's answer leaves out partitions %s", topic, strings.Trim(fmt.Sprint(missing), "[]"))
 	}
-	return offsets, nil
+	return starts, nil
+}
+
+// offsetFetch asks of one topic, as all versions do.
+func offsetFetch(group, topic string, id topicID, partitions []int32) *kmsg.OffsetFetchRequest {
+	req := kmsg.NewPtrOffsetFetchRequest()
+	req.Group = group
+	before := kmsg.NewOffsetFetchRequestTopic()
+	before.Topic, before.Partitions = topic, partitions
+	req.Topics = append(req.Topics, before)
+	of, in := kmsg.NewOffsetFetchRequestGroup(), kmsg.NewOffsetFetchRequestGroupTopic()
+	in.Topic, in.TopicID, in.Partitions = topic, id, partitions
+	of.Group, of.Topics = group, append(of.Topics, in)
+	req.Groups = append(req.Groups, of)
+	return req
+}
+
+// fetchedOffsets is what the answer has of the one topic that was asked for.
+func fetchedOffsets(res *kmsg.OffsetFetchResponse) (partitions []kmsg.OffsetFetchResponseGroupTopicPartition, err error) {
+	if res.ErrorCode != 0 {
+		return nil, kafka.Error(res.ErrorCode)
+	}
+	for _, topic := range res.Topics {
+		for _, p := range topic.Partitions {
+			partitions = append(partitions, kmsg.OffsetFetchResponseGroupTopicPartition{
+				Partition: p.Partition, Offset: p.Offset, LeaderEpoch: p.LeaderEpoch, Metadata: p.Metadata, ErrorCode: p.ErrorCode,
+			})
+		}
+	}
+	for _, group := range res.Groups {
+		if group.ErrorCode != 0 {
+			return nil, kafka.Error(group.ErrorCode)
+		}
+		for _, topic := range group.Topics {
+			partitions = append(partitions, topic.Partitions...)
+		}
+	}
+	return partitions, nil
+}
+
+// offsetCommit commits as a member of a generation. Of which topic an offset is says
+// its id, where the coordinator heeds that, and for whoever goes on from there the
+// note beside it.
+func offsetCommit(gen *kafka.Generation, topic string, now topicID, all []commitment) *kmsg.OffsetCommitRequest {
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Group, req.Generation, req.MemberID = gen.GroupID, gen.ID, gen.MemberID
+	for _, c := range all {
+		p := kmsg.NewOffsetCommitRequestTopicPartition()
+		p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = int32(c.id), c.offset, c.from.epoch, note(c.from.topic)
+		of := c.from.topic
+		if of == (topicID{}) {
+			of = now
+		}
+		i := slices.IndexFunc(req.Topics, func(t kmsg.OffsetCommitRequestTopic) bool { return t.TopicID == of })
+		if i < 0 {
+			i = len(req.Topics)
+			in := kmsg.NewOffsetCommitRequestTopic()
+			in.Topic, in.TopicID = topic, of // by versions
+			req.Topics = append(req.Topics, in)
+		}
+		req.Topics[i].Partitions = append(req.Topics[i].Partitions, p)
+	}
+	return req
+}
+
+// noteOfTopic begins what a commit says of itself, in the place that Kafka has for
+// that. Whoever else commits for the group leaves it out.
+const noteOfTopic = "kafkax topic-id="
+
+func note(id topicID) *string {
+	if id == (topicID{}) {
+		return nil
+	}
+	text := noteOfTopic + id.String()
+	return &text
+}
+
+// noted is zero where nothing is noted.
+func noted(metadata *string) topicID {
+	if metadata == nil {
+		return topicID{}
+	}
+	text, ok := strings.CutPrefix(*metadata, noteOfTopic)
+	if !ok {
+		return topicID{}
+	}
+	return parseTopicID(text)
+}
+
+// exchangeWithCoordinator asks the group's.
+func exchangeWithCoordinator[Q question[A], A kmsg.Response](ctx context.Context, s *scope, req Q) (A, error) {
+	node, err := s.cluster.coordinatorOf(ctx, s.group())
+	if err != nil {
+		var none A
+		return none, err
+	}
+	return exchange(ctx, s.cluster.wire, req, node)
+}
+
+func (s *scope) group() coordinated { return coordinated{coordinatesGroup, s.cfg.GroupID} }
+
+// checkCoordinator has it looked up again after an answer that shows that it is
+// another.
+func (s *scope) checkCoordinator(err error) error {
+	if isElecting(err) {
+		s.cluster.forgetCoordinator(s.group())
+	}
+	return err
 }

@@ -2,6 +2,7 @@ package kafkax_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/bi-common/kafkax"
 )
@@ -226,18 +228,29 @@ func testLatestReadCommitted(t *testing.T, b *broker) {
 	}
 }
 
-func (b *broker) commitAs(t *testing.T, group string, offset int64) {
+// commitAs is another client's commit. An epoch of -1 is none.
+func (b *broker) commitAs(t *testing.T, group string, offset int64, epoch int32, metadata string) {
 	t.Helper()
-	transport := &kafka.Transport{}
-	defer transport.CloseIdleConnections()
-	client := &kafka.Client{Addr: kafka.TCP(b.addrs...), Transport: transport}
-	res, err := client.OffsetCommit(testContext(t), &kafka.OffsetCommitRequest{
-		GroupID: group, GenerationID: -1,
-		Topics: map[string][]kafka.OffsetCommit{b.topic: {{Partition: 0, Offset: offset}}},
-	})
-	if err != nil || res.Topics[b.topic][0].Error != nil {
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.addrs...), kgo.MaxVersions(kversion.V3_0_0()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Group, req.Generation = group, -1
+	of, at := kmsg.NewOffsetCommitRequestTopic(), kmsg.NewOffsetCommitRequestTopicPartition()
+	at.Offset, at.LeaderEpoch, at.Metadata = offset, epoch, &metadata
+	of.Topic, of.Partitions = b.topic, append(of.Partitions, at)
+	req.Topics = append(req.Topics, of)
+	if res, err := req.RequestWith(testContext(t), client); err != nil || res.Topics[0].Partitions[0].ErrorCode != 0 {
 		t.Fatal(err, res)
 	}
+}
+
+// noteOf is what kafkax writes beside what it commits of a topic.
+func (b *broker) noteOf(topic string) string {
+	id := b.TopicInfo(topic).TopicID
+	return "kafkax topic-id=" + base64.RawURLEncoding.EncodeToString(id[:])
 }
 
 func TestD11_OutOfRangeFollowsOffsetReset(t *testing.T) {
@@ -245,6 +258,10 @@ func TestD11_OutOfRangeFollowsOffsetReset(t *testing.T) {
 	tests := []struct {
 		name      string
 		committed int64 // the log has 40 to 100
+		epoch     int32 // beside it, with hasEpoch
+		hasEpoch  bool
+		lost      bool // the leader, since; there is one more record of the next
+		noted     bool // beside it, the topic's id
 		reset     kafkax.OffsetReset
 		first     string // value of the first message, once one more was produced
 	}{
@@ -252,6 +269,12 @@ func TestD11_OutOfRangeFollowsOffsetReset(t *testing.T) {
 		{name: "below_latest", committed: 5, reset: kafkax.ResetLatest, first: "new"},
 		{name: "below_error", committed: 5, reset: kafkax.ResetError},
 		{name: "above_earliest", committed: 5000, reset: kafkax.ResetEarliest, first: "0/40"},
+		{name: "above_earliest_by_epoch", committed: 5000, hasEpoch: true, lost: true, reset: kafkax.ResetEarliest, first: "new"},
+		{name: "above_earliest_by_the_same_epoch", committed: 5000, hasEpoch: true, reset: kafkax.ResetEarliest, first: "0/40"},
+		{name: "above_earliest_by_later_epoch", committed: 5000, hasEpoch: true, epoch: 7, reset: kafkax.ResetEarliest, first: "0/40"},
+		{name: "above_earliest_by_topic", committed: 5000, noted: true, reset: kafkax.ResetEarliest, first: "new"},
+		{name: "below_earliest_by_topic", committed: 5, hasEpoch: true, noted: true, reset: kafkax.ResetEarliest, first: "0/40"},
+		{name: "above_error_by_topic", committed: 5000, noted: true, reset: kafkax.ResetError},
 		{name: "above_latest", committed: 5000, reset: kafkax.ResetLatest, first: "new"},
 		{name: "above_error", committed: 5000, reset: kafkax.ResetError},
 	}
@@ -263,7 +286,20 @@ func TestD11_OutOfRangeFollowsOffsetReset(t *testing.T) {
 			if err := b.DeleteRecords(b.topic, 0, 40); err != nil {
 				t.Fatal(err)
 			}
-			b.commitAs(t, "g", tt.committed)
+			epoch, note := int32(-1), ""
+			if tt.hasEpoch {
+				epoch = tt.epoch
+			}
+			if tt.noted {
+				note = b.noteOf(b.topic)
+			}
+			b.commitAs(t, "g", tt.committed, epoch, note)
+			if tt.lost {
+				if err := b.MoveTopicPartition(b.topic, 0, 0); err != nil {
+					t.Fatal(err)
+				}
+				b.produce(t, &kgo.Record{Value: []byte("new")}) // kfake knows an epoch's end by what comes after it
+			}
 			onError, told := collectErrors()
 			c := b.consumer(t, "g", kafkax.WithConsumerOffsetReset(tt.reset), kafkax.WithConsumerCommitInterval(10*time.Millisecond))
 			j := newJournal()
@@ -296,8 +332,12 @@ func TestD11_OutOfRangeFollowsOffsetReset(t *testing.T) {
 			if c.Stats().Errors == 0 {
 				t.Error("the reset was not counted")
 			}
-			if got := b.committed(t, "g", 0); got != 101 {
-				t.Errorf("committed %d, want 101", got)
+			want := int64(101)
+			if tt.lost {
+				want++
+			}
+			if got := b.committed(t, "g", 0); got != want {
+				t.Errorf("committed %d, want %d", got, want)
 			}
 		})
 	}

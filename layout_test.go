@@ -122,9 +122,10 @@ func structs(u use) bool {
 	return isType || isConst(u.object) || u.owner != ""
 }
 
-// dialers is the connection wing's constructor, and what it returns.
+// dialers is the connection wing's constructor and what it returns, and the exchange
+// with what says who it is to be with.
 func dialers(u use) bool {
-	if u.to == "wire.go" {
+	if u.to == "wire.go" || u.to == "wire_routes.go" {
 		return true
 	}
 	_, isMethod := u.object.(*types.Func)

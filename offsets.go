@@ -22,7 +22,31 @@ type offsetTracker struct {
 	committed int64         // what the group has stored; -1 if unknown
 	force     bool          // the next commit may go back: somebody asked for it
 	moved     bool          // somebody asked for this position, and the group has not stored it
+	from      origin        // of the position
 	room      chan struct{} // closed and replaced whenever pending shrinks
+}
+
+// origin is what shows of which log a position is. It is unknown of one that nothing
+// was read at.
+type origin struct {
+	topic topicID // zero: unknown
+	epoch int32   // of a leadership that is not older than the last record before it; -1: unknown
+}
+
+var unknownOrigin = origin{epoch: -1}
+
+// start is where a partition is to be read from.
+type start struct {
+	partition int
+	offset    int64 // or one of Kafka's names for an end of the log
+	from      origin
+}
+
+// due is what is to be committed.
+type due struct {
+	seeks  int // the tracker's
+	offset int64
+	from   origin
 }
 
 type trackedOffset struct {
@@ -35,8 +59,23 @@ type trackedOffset struct {
 // is retried for long.
 const maxPending = 1 << 16
 
-func newOffsetTracker(next, committed int64) *offsetTracker {
-	return &offsetTracker{next: next, highest: -1, committed: committed, room: make(chan struct{})}
+func newOffsetTracker(next, committed int64, from origin) *offsetTracker {
+	return &offsetTracker{next: next, highest: -1, committed: committed, from: from, room: make(chan struct{})}
+}
+
+// reads notes that the log that is read has the position.
+func (t *offsetTracker) reads(seeks int, from origin) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if seeks == t.seeks {
+		t.from = from
+	}
+}
+
+func (t *offsetTracker) readFrom() origin {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.from
 }
 
 // delivered notes that a message is on its way to a handler. Offsets rise. It
@@ -190,11 +229,11 @@ func (t *offsetTracker) inFlight() int {
 }
 
 // due returns the offset to commit, if the group does not have it yet.
-func (t *offsetTracker) due() (seeks int, offset int64, ok bool) {
+func (t *offsetTracker) due() (d due, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	offset = t.positionLocked()
-	return t.seeks, offset, offset >= 0 && (t.force || offset > t.committed)
+	offset := t.positionLocked()
+	return due{t.seeks, offset, t.from}, offset >= 0 && (t.force || offset > t.committed)
 }
 
 // acknowledged notes what the group has stored. A commit that a seek overtook
@@ -210,15 +249,16 @@ func (t *offsetTracker) acknowledged(seeks int, offset int64) {
 
 // seek forgets everything delivered and goes on at offset, which may be lower.
 // It returns how many seeks there were.
-func (t *offsetTracker) seek(offset int64) int {
+func (t *offsetTracker) seek(offset int64, from origin) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.seekLocked(offset)
+	t.seekLocked(offset, from)
 	return t.seeks
 }
 
-func (t *offsetTracker) seekLocked(offset int64) {
+func (t *offsetTracker) seekLocked(offset int64, from origin) {
 	t.seeks++
+	t.from = from
 	t.pending, t.head = nil, 0
 	t.next, t.highest = offset, -1
 	t.force = true
@@ -231,7 +271,7 @@ func (t *offsetTracker) seekLocked(offset int64) {
 func (t *offsetTracker) move(offset int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.seekLocked(offset)
+	t.seekLocked(offset, unknownOrigin)
 	t.moved = true
 }
 

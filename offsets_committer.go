@@ -11,9 +11,9 @@ import (
 // with everything that became due while the one before was under way.
 type committer struct {
 	partitions []*partition
-	interval   time.Duration                        // how long a due offset may wait; 0: not at all
-	send       func(map[string]map[int]int64) error // bounded by itself
-	failed     func(error)                          // told of each failure that nobody waits for
+	interval   time.Duration            // how long a due offset may wait; 0: not at all
+	send       func([]commitment) error // bounded by itself
+	failed     func(error)              // told of each failure that nobody waits for
 	kick       chan struct{}
 
 	mu      sync.Mutex
@@ -21,7 +21,7 @@ type committer struct {
 	closed  error // once set, nothing is sent and every waiter gets it
 }
 
-func newCommitter(partitions []*partition, interval time.Duration, send func(map[string]map[int]int64) error, failed func(error)) *committer {
+func newCommitter(partitions []*partition, interval time.Duration, send func([]commitment) error, failed func(error)) *committer {
 	return &committer{
 		partitions: partitions,
 		interval:   interval,
@@ -114,33 +114,27 @@ func (c *committer) round() error {
 	return err
 }
 
+// commitment is what is due of a partition.
+type commitment struct {
+	*partition
+	due
+}
+
 func (c *committer) sendDue() error {
-	type sent struct {
-		p      *partition
-		seeks  int
-		offset int64
-	}
-	var all []sent
-	offsets := map[string]map[int]int64{}
+	var all []commitment
 	for _, p := range c.partitions {
-		seeks, offset, ok := p.tracker.due()
-		if !ok {
-			continue
+		if d, ok := p.tracker.due(); ok {
+			all = append(all, commitment{p, d})
 		}
-		if offsets[p.topic] == nil {
-			offsets[p.topic] = map[int]int64{}
-		}
-		offsets[p.topic][p.id] = offset
-		all = append(all, sent{p, seeks, offset})
 	}
 	if len(all) == 0 {
 		return nil
 	}
-	if err := c.send(offsets); err != nil {
+	if err := c.send(all); err != nil {
 		return err
 	}
-	for _, s := range all {
-		s.p.tracker.acknowledged(s.seeks, s.offset)
+	for _, sent := range all {
+		sent.tracker.acknowledged(sent.seeks, sent.offset)
 	}
 	return nil
 }

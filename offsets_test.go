@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -41,7 +40,7 @@ func TestD1_CommitsHandledPrefixOnly(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			tr := newOffsetTracker(10, -1)
+			tr := newOffsetTracker(10, -1, unknownOrigin)
 			for _, o := range tt.delivered {
 				tr.delivered(0, o)
 			}
@@ -62,7 +61,7 @@ func TestD1_PositionMatchesModel(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(50) {
 		r := rand.New(rand.NewPCG(seed, 1))
-		tr := newOffsetTracker(0, -1)
+		tr := newOffsetTracker(0, -1, unknownOrigin)
 		var open []int64
 		next := int64(0)
 		for range 1500 {
@@ -92,8 +91,8 @@ func TestD1_PositionMatchesModel(t *testing.T) {
 
 func TestD2_DueNeverGoesBack(t *testing.T) {
 	t.Parallel()
-	tr := newOffsetTracker(10, 10)
-	if _, _, ok := tr.due(); ok {
+	tr := newOffsetTracker(10, 10, unknownOrigin)
+	if _, ok := tr.due(); ok {
 		t.Fatal("due although the group has it")
 	}
 	tr.delivered(0, 10)
@@ -101,16 +100,16 @@ func TestD2_DueNeverGoesBack(t *testing.T) {
 	if !tr.handledThrough(11) {
 		t.Fatal("11 was delivered")
 	}
-	epoch, offset, ok := tr.due()
-	if !ok || offset != 12 {
-		t.Fatalf("due = %d, %v, want 12", offset, ok)
+	d, ok := tr.due()
+	if !ok || d.offset != 12 {
+		t.Fatalf("due = %d, %v, want 12", d.offset, ok)
 	}
-	tr.acknowledged(epoch, offset)
+	tr.acknowledged(d.seeks, d.offset)
 	if !tr.handledThrough(10) {
 		t.Fatal("10 was delivered")
 	}
-	if _, offset, ok := tr.due(); ok {
-		t.Fatalf("an older message made %d due", offset)
+	if d, ok := tr.due(); ok {
+		t.Fatalf("an older message made %d due", d.offset)
 	}
 	if tr.handledThrough(12) {
 		t.Fatal("12 was never delivered here")
@@ -121,36 +120,36 @@ func TestD2_DueNeverGoesBack(t *testing.T) {
 // longer counts, and neither does a commit that it overtook.
 func TestD2_SeekGoesBackOnce(t *testing.T) {
 	t.Parallel()
-	tr := newOffsetTracker(100, 100)
+	tr := newOffsetTracker(100, 100, unknownOrigin)
 	tr.delivered(0, 100)
 	tr.delivered(0, 101)
 	tr.handled(0, 100)
-	before, sent, _ := tr.due() // a commit of 101 is under way
-	epoch := tr.seek(5)
-	tr.acknowledged(before, sent)
+	before, _ := tr.due() // a commit of 101 is under way
+	epoch := tr.seek(5, unknownOrigin)
+	tr.acknowledged(before.seeks, before.offset)
 	tr.handled(0, 101)
 	if tr.delivered(0, 102) {
 		t.Fatal("a message from before the seek was delivered")
 	}
-	at, offset, ok := tr.due()
-	if !ok || offset != 5 || at != epoch {
-		t.Fatalf("due = %d, %v, want 5", offset, ok)
+	d, ok := tr.due()
+	if !ok || d.offset != 5 || d.seeks != epoch {
+		t.Fatalf("due = %d, %v, want 5", d.offset, ok)
 	}
-	tr.acknowledged(at, offset)
-	if _, offset, ok := tr.due(); ok {
-		t.Fatalf("%d is due after the seek was committed", offset)
+	tr.acknowledged(d.seeks, d.offset)
+	if d, ok := tr.due(); ok {
+		t.Fatalf("%d is due after the seek was committed", d.offset)
 	}
 	tr.delivered(epoch, 5)
 	tr.handled(epoch, 5)
-	if _, offset, ok := tr.due(); !ok || offset != 6 {
-		t.Fatalf("due = %d, %v, want 6", offset, ok)
+	if d, ok := tr.due(); !ok || d.offset != 6 {
+		t.Fatalf("due = %d, %v, want 6", d.offset, ok)
 	}
 }
 
 func TestD15_PendingIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tr := newOffsetTracker(0, -1)
+		tr := newOffsetTracker(0, -1, unknownOrigin)
 		for o := range int64(maxPending) {
 			tr.delivered(0, o)
 			tr.handled(0, o+1) // not delivered yet: nothing moves
@@ -185,7 +184,7 @@ type fakeGroup struct {
 	err    error
 }
 
-func (g *fakeGroup) send(offsets map[string]map[int]int64) error {
+func (g *fakeGroup) send(all []commitment) error {
 	if g.gate != nil {
 		<-g.gate
 	}
@@ -195,14 +194,16 @@ func (g *fakeGroup) send(offsets map[string]map[int]int64) error {
 	if g.err != nil {
 		return g.err
 	}
-	maps.Copy(g.stored, offsets["t"])
+	for _, c := range all {
+		g.stored[c.id] = c.offset
+	}
 	return nil
 }
 
 func newTestCommitter(g *fakeGroup, interval time.Duration, n int) (*committer, []*partition) {
 	var parts []*partition
 	for id := range n {
-		parts = append(parts, &partition{topic: "t", id: id, tracker: newOffsetTracker(0, -1)})
+		parts = append(parts, &partition{topic: "t", id: id, tracker: newOffsetTracker(0, -1, unknownOrigin)})
 	}
 	return newCommitter(parts, interval, g.send, func(error) {}), parts
 }
@@ -314,11 +315,11 @@ func TestD3_LastCommitIsTriedAgain(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := &fakeGroup{stored: map[int]int64{}}
 				c, parts := newTestCommitter(g, time.Hour, 1)
-				c.send = func(offsets map[string]map[int]int64) error {
+				c.send = func(all []commitment) error {
 					if g.err = nil; g.sends < tt.fails {
 						g.err = tt.err
 					}
-					return g.send(offsets)
+					return g.send(all)
 				}
 				told := 0
 				c.failed = func(error) { told++ }
@@ -353,7 +354,7 @@ func TestCommitter_WaitersOutlastARebalance(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := &fakeGroup{stored: map[int]int64{}}
 				c, parts := newTestCommitter(g, time.Hour, 1)
-				c.send = func(offsets map[string]map[int]int64) error {
+				c.send = func(all []commitment) error {
 					switch {
 					case g.sends == 0:
 						g.err = kafka.RebalanceInProgress
@@ -362,7 +363,7 @@ func TestCommitter_WaitersOutlastARebalance(t *testing.T) {
 					default:
 						g.err = nil
 					}
-					return g.send(offsets)
+					return g.send(all)
 				}
 				stop, done, result := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 				c.failed = func(error) { close(stop) }
@@ -389,7 +390,7 @@ func TestCommitter_WaitersOutlastARebalance(t *testing.T) {
 // What is committed is the next offset: the one before it is handled, it is not.
 func TestD2_CommittedPastIsOfTheOffsetBefore(t *testing.T) {
 	t.Parallel()
-	tr := newOffsetTracker(5, 5)
+	tr := newOffsetTracker(5, 5, unknownOrigin)
 	for offset, want := range map[int64]bool{4: true, 5: false, 6: false} {
 		if got := tr.committedPast(offset); got != want {
 			t.Errorf("with 5 committed, %d is handled: %v", offset, got)
@@ -401,9 +402,9 @@ func TestD2_CommittedPastIsOfTheOffsetBefore(t *testing.T) {
 // own name for an end.
 func TestASeekOvertakesTheOffsetOfAName(t *testing.T) {
 	t.Parallel()
-	tr := newOffsetTracker(-2, -1)
+	tr := newOffsetTracker(-2, -1, unknownOrigin)
 	before, _ := tr.start(-1)
-	after := tr.seek(-1)
+	after := tr.seek(-1, unknownOrigin)
 	tr.resolved(before, 7)
 	if got := tr.position(); got != -1 {
 		t.Errorf("the position is %d, want the name that was sought last", got)

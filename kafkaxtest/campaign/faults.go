@@ -149,7 +149,6 @@ var leftOut = []string{
 		" (TestD14_GraceCountsFromTheLastHeartbeat_ExpectedToFail)",
 	"a delivery_timeout of less than an outage takes: what waits in the writer's queue then may still go out" +
 		" (TestP3_WhatWasNotSentInTimeNeverGoesOut_ExpectedToFail)",
-	"topics made again: they are read on from the old position (TestD12_TopicMadeAgainIsReadFromItsStart_ExpectedToFail)",
 }
 
 // offFaults come only where -fault names them, as what leftOut says of them would
