@@ -219,36 +219,11 @@ func (t Target) connects(client string, node int32) bool {
 		(len(t.Nodes) == 0 || slices.Contains(t.Nodes, int(node)))
 }
 
-func (t Target) matches(f *network.Frame) bool {
+func (s *Sim) matches(t Target, f *network.Frame) bool {
 	return t.connects(f.Client, f.Node) &&
 		f.Answer == t.Answers &&
 		(len(t.Requests) == 0 || slices.Contains(t.Requests, f.Key)) &&
-		(t.Topic == "" || slices.Contains(topicsOf(f.Request), t.Topic))
-}
-
-// topicsOf is what a request names, as far as it says names and no ids.
-func topicsOf(req kmsg.Request) []string {
-	if req == nil {
-		return nil
-	}
-	list := reflect.ValueOf(req).Elem().FieldByName("Topics")
-	if !list.IsValid() || list.Kind() != reflect.Slice {
-		return nil
-	}
-	var names []string
-	for i := range list.Len() {
-		entry := list.Index(i)
-		if entry.Kind() == reflect.Struct {
-			entry = entry.FieldByName("Topic")
-		}
-		if entry.IsValid() && entry.Kind() == reflect.Pointer {
-			entry = entry.Elem()
-		}
-		if entry.IsValid() && entry.Kind() == reflect.String {
-			names = append(names, entry.String())
-		}
-	}
-	return names
+		(t.Topic == "" || slices.Contains(s.topicsOf(f.Request), t.Topic))
 }
 
 // Hold keeps what matches from arriving, and what follows it on its connection,
@@ -257,7 +232,7 @@ func topicsOf(req kmsg.Request) []string {
 func (s *Sim) Hold(t Target) (release func()) {
 	gate := make(chan struct{})
 	remove := s.network.Add(func(f *network.Frame) network.Fate {
-		if t.matches(f) {
+		if s.matches(t, f) {
 			return network.Fate{Held: gate}
 		}
 		return network.Fate{}
@@ -292,7 +267,7 @@ func (s *Sim) CutAt(t Target, count, pass int) (stop func()) {
 func (s *Sim) disturb(kind history.FaultKind, what string, t Target, count int, fate network.Fate) (stop func()) {
 	over := s.recordFault(kind, t.Client, fmt.Sprint(what, " ", t))
 	remove := s.network.Add(func(f *network.Frame) network.Fate {
-		if count == 0 || !t.matches(f) {
+		if count == 0 || !s.matches(t, f) {
 			return network.Fate{}
 		}
 		count--

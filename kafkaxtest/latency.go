@@ -16,7 +16,7 @@ import (
 // Which connection carries it, and of which broker, may be chance in the client.
 // That two arrive at the same nanosecond is as good as impossible; so what is on
 // its way at once arrives one after the other, in an order that is the seed's.
-func latency(seed uint64) func(*network.Frame) time.Duration {
+func (s *Sim) latency() func(*network.Frame) time.Duration {
 	type kind struct {
 		client    string
 		key       kmsg.Key
@@ -34,7 +34,7 @@ func latency(seed uint64) func(*network.Frame) time.Duration {
 			return 0 // It waits for answers under locks, which would stop the clock.
 		}
 		k := kind{client: f.Client, key: f.Key, answer: f.Answer}
-		k.topic, k.partition = partitionOf(f.Request)
+		k.topic, k.partition = s.partitionOf(f.Request)
 		n := count{second: time.Now().Unix()}
 		if last := counts[k]; last.second == n.second {
 			n.frames = last.frames + 1
@@ -42,21 +42,21 @@ func latency(seed uint64) func(*network.Frame) time.Duration {
 		counts[k] = n
 		h := fnv.New64a()
 		_, _ = fmt.Fprint(h, k, n) // a hash takes everything
-		r := rand.New(rand.NewPCG(seed, h.Sum64()))
+		r := rand.New(rand.NewPCG(s.options.seed, h.Sum64()))
 		return 20*time.Microsecond + time.Duration(r.Int64N(int64(480*time.Microsecond)))
 	}
 }
 
 // partitionOf is the first partition that a request is about, if it is about any.
-func partitionOf(req kmsg.Request) (topic string, partition int32) {
+func (s *Sim) partitionOf(req kmsg.Request) (topic string, partition int32) {
 	switch req := req.(type) {
 	case *kmsg.ProduceRequest:
 		if len(req.Topics) > 0 && len(req.Topics[0].Partitions) > 0 {
-			return req.Topics[0].Topic, req.Topics[0].Partitions[0].Partition
+			return s.logNamed(req.Topics[0].Topic, req.Topics[0].TopicID, 0).Topic, req.Topics[0].Partitions[0].Partition
 		}
 	case *kmsg.FetchRequest:
 		if len(req.Topics) > 0 && len(req.Topics[0].Partitions) > 0 {
-			return req.Topics[0].Topic, req.Topics[0].Partitions[0].Partition
+			return s.logNamed(req.Topics[0].Topic, req.Topics[0].TopicID, 0).Topic, req.Topics[0].Partitions[0].Partition
 		}
 	}
 	return "", -1

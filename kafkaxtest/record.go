@@ -122,11 +122,13 @@ func (s *Sim) recordAnswer(f *network.Frame) {
 				if p.ErrorCode == 0 {
 					s.record(history.Commit{
 						Member: f.Client, Generation: int(req.Generation), Group: req.Group,
-						TopicPartition: s.log(topic.Topic, int(p.Partition)), Offset: req.Topics[i].Partitions[j].Offset, Time: time.Now(),
+						TopicPartition: s.logNamed(topic.Topic, topic.TopicID, int(p.Partition)), Offset: req.Topics[i].Partitions[j].Offset, Time: time.Now(),
 					})
 				}
 			}
 		}
+	case *kmsg.MetadataResponse:
+		s.learn(res)
 	case *kmsg.ProduceResponse:
 		s.recordLetters(f.Client, f.Request.(*kmsg.ProduceRequest), res)
 	}
@@ -147,7 +149,7 @@ func (s *Sim) recordLetters(client string, req *kmsg.ProduceRequest, res *kmsg.P
 				s.record(history.DeadLetter{
 					Member: client, Group: header(m, kafkax.HeaderConsumerGroup),
 					Span: history.Span{TopicPartition: s.log(from.topic, from.partition), First: from.offset, Last: from.offset},
-					ID:   s.identify(m), To: req.Topics[i].Topic, Acknowledged: p.ErrorCode == 0, Time: time.Now(),
+					ID:   s.identify(m), To: s.logNamed(req.Topics[i].Topic, req.Topics[i].TopicID, 0).Topic, Acknowledged: p.ErrorCode == 0, Time: time.Now(),
 				})
 			}
 		}

@@ -51,6 +51,7 @@ type Sim struct {
 	attempts map[callOf]int          // of messages that are not handled
 	made     map[string]int          // how often a topic was made again
 	deleted  map[string]bool
+	ids      map[topicID]history.TopicPartition // the first partitions of the topics that they are of
 
 	altering  chan struct{}                               // held while records are deleted
 	ended     map[string][]history.Log                    // of topics that were deleted
@@ -143,7 +144,7 @@ func newSim(t testing.TB, virtual bool, opts []Option) *Sim {
 		T: t, options: o, virtual: virtual, network: network.New(), began: time.Now(),
 		changed: make(chan struct{}), joins: map[string]*kmsg.JoinGroupRequest{}, done: map[place]bool{},
 		events: new(history.History), assigned: map[memberOf][]assigned{}, attempts: map[callOf]int{},
-		made: map[string]int{}, deleted: map[string]bool{},
+		made: map[string]int{}, deleted: map[string]bool{}, ids: map[topicID]history.TopicPartition{},
 		altering: make(chan struct{}, 1), ended: map[string][]history.Log{}, went: map[history.TopicPartition]map[int64]stored{}, compacted: map[string]bool{},
 	}
 	s.network.Observe = s.observe
@@ -171,7 +172,7 @@ func (s *Sim) boot() {
 	if s.virtual {
 		var n kfake.VirtualNetwork
 		listen, s.dial, s.feedDial = n.Listen, s.network.Dial(n.DialContext, firstPort), n.DialContext
-		s.network.Latency = latency(s.options.seed)
+		s.network.Latency = s.latency()
 	}
 	settings := []kfake.Opt{
 		kfake.NumBrokers(s.options.nodes),

@@ -19,7 +19,7 @@ func TestSeedDecidesInWhichOrderFramesArrive(t *testing.T) {
 	delays := func(t *testing.T, seed uint64, frame network.Frame) (all []time.Duration) {
 		t.Helper()
 		synctest.Test(t, func(*testing.T) {
-			l := latency(seed)
+			l := (&Sim{options: options{seed: seed}}).latency()
 			for _, client := range []string{"member-1", "member-2", "producer"} {
 				for partition := range int32(10) {
 					f := frame
