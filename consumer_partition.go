@@ -109,6 +109,7 @@ type chunk struct {
 	messages  []kafka.Message
 	seeks     int           // the tracker's when it was fetched; a later seek makes it stale
 	position  int64         // what comes after it in the log, past what no handler sees
+	jump      bool          // nothing was fetched, and what the log no longer has is passed over
 	reset     chan struct{} // not nil: nothing was fetched, the partition moves to position; closed when it has
 	from      origin        // with reset: of the position
 	memory    *holding      // of the messages that are not done with; nil for none
@@ -167,6 +168,9 @@ func (c *chunk) finished() {
 	p := c.partition
 	if c.reset == nil {
 		p.tracker.passed(c.seeks, c.position)
+		if c.jump {
+			p.requestCommit()
+		}
 		return
 	}
 	if c.seeks == p.tracker.seekCount() {

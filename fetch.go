@@ -251,7 +251,14 @@ func (f *fetcher) outOfRange(ctx context.Context, l leader) error {
 	}
 	f.report(f.partition, fmt.Errorf("%s: %w: the log has %d to %d; going on at %d (consumer.offset_reset=%s)",
 		at(f.topic, f.id, f.offset), ErrOffsetOutOfRange, first, last, next, f.cfg.OffsetReset))
-	f.moveTo(ctx, l, next)
+	if next < f.offset {
+		f.moveTo(ctx, l, next)
+		return nil
+	}
+	// What was fetched before is as good as it was, and still to be handled first.
+	if f.hand(ctx, &chunk{partition: f.partition, seeks: f.seeks, position: next, jump: true}) {
+		f.offset = next
+	}
 	return nil
 }
 

@@ -1,11 +1,14 @@
 package kafkaxtest_test
 
 import (
+	"context"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/bi-common/kafkax"
 	"github.com/bi-common/kafkax/kafkaxtest"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // What no handler sees counts for how much is asked for next: aborted transactions
@@ -25,6 +28,42 @@ func TestD10_AbortedTransactionsCostFewFetches(t *testing.T) {
 		}
 		if fetches := m.Consumer.Stats().Fetches; fetches > most {
 			s.T.Errorf("%d fetches for %d aborted transactions, want %d at most", fetches, n, most)
+		}
+	}, kafkaxtest.Topic("orders", 1))
+}
+
+// Records are deleted that come after those at work. What is at work is still to be
+// handled, and is committed when it has been.
+func TestD1_AResetCommitsNothingThatIsAtWork(t *testing.T) {
+	t.Parallel()
+	kafkaxtest.Run(t, func(s *kafkaxtest.Sim) {
+		const slow, fetched, deleted = 5, 10, 30
+		goOn := make(chan struct{})
+		h := func(_ context.Context, m kafkax.Message) error {
+			if m.Offset == slow {
+				<-goOn
+			}
+			return nil
+		}
+		m := s.JoinLoop("billing", "orders", func(ctx context.Context, m *kafkaxtest.Member) error {
+			return m.Consumer.Consume(ctx, m.Record(h), kafkax.WithConcurrency(4), kafkax.WithOrdering(kafkax.Unordered))
+		}, kafkax.WithConsumerOffsetReset(kafkax.ResetEarliest))
+		s.Fill("orders", fetched)
+		s.WaitHandled(fetched - 1)
+		release := s.Hold(kafkaxtest.Target{Requests: []kmsg.Key{kmsg.Fetch}})
+		s.Advance(time.Second) // what is on its way is answered
+		s.Fill("orders", deleted-fetched+1)
+		s.DeleteRecords("orders", 0, deleted)
+		release()
+		s.Wait("the reset", func() bool { return m.Consumer.Stats().Errors > 0 })
+		s.Advance(10 * time.Second)
+		if at := s.Committed("billing", "orders")[0]; at != slow {
+			s.T.Errorf("%d is committed while %d is at work", at, slow)
+		}
+		close(goOn)
+		s.WaitCommitted("billing", "orders")
+		if n := len(s.Handled()); n != fetched+1 {
+			s.T.Errorf("%d were handled, want %d", n, fetched+1)
 		}
 	}, kafkaxtest.Topic("orders", 1))
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -32,12 +31,8 @@ func (s *Sim) Recorded() *history.History { return s.events }
 func (s *Sim) Check(rules history.Rules) *history.Report {
 	s.T.Helper()
 	report := s.Judge(rules)
-	if err := report.Err(); err != nil {
-		tails := []string{err.Error()}
-		for _, v := range report.Violations[:min(3, len(report.Violations))] {
-			tails = append(tails, v.Tail(s.events, 40))
-		}
-		s.fatalf("%s", strings.Join(tails, "\n"))
+	if report.Err() != nil {
+		s.fatalf("%s", report.Explain(s.events))
 	}
 	return report
 }

@@ -283,13 +283,12 @@ func (c *course) disturb(r *rand.Rand) {
 // judge fails the test with what kafkax broke. What plain kafka-go broke is
 // counted.
 func (c *course) judge(rules history.Rules, verbose bool) (line string) {
-	check := c.sim.Check
-	if c.plain {
-		check = c.sim.Judge
-	}
-	report := check(rules)
+	report := c.sim.Judge(rules)
 	c.sum.add(c.mode.loop, report, c.sim.Elapsed())
 	c.sum.also(c.mode)
+	if report.Err() != nil && !c.plain {
+		c.sim.T.Fatal(report.Explain(c.sim.Recorded()))
+	}
 	line = fmt.Sprintf("%v, %d sends, %d deliveries, %d rebalances; %s", c.sim.Elapsed().Round(time.Second),
 		total(report.Sends), total(report.Deliveries), report.Rebalances, c.mode)
 	if c.plain {

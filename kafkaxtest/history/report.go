@@ -119,6 +119,15 @@ func (r *Report) String() string {
 	return b.String()
 }
 
+// Explain is String, and what led to the first violations.
+func (r *Report) Explain(h *History) string {
+	texts := []string{r.String()}
+	for _, v := range r.Violations[:min(3, len(r.Violations))] {
+		texts = append(texts, v.Tail(h, 40))
+	}
+	return strings.Join(texts, "\n")
+}
+
 func counts[K ~string](m map[K]int, unnamed string) string {
 	if len(m) == 0 {
 		return "none"
