@@ -19,18 +19,16 @@ func (s *scope) locate(ctx, revoked context.Context, assigned []kafka.PartitionA
 	asking, cancel := context.WithCancel(revoked)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	refused := false
+	refused, looked := false, false
 	for failures := 0; len(assigned) > 0; {
 		committed, err := s.committed(asking, assigned)
 		if err == nil {
-			for _, p := range assigned {
-				at := start{partition: p.ID, offset: p.Offset, from: unknownOrigin}
-				if found := committed[p.ID]; found.offset >= 0 {
-					at = found
-				}
-				starts = append(starts, at)
+			if looked || !ofAnother(assigned, committed) {
+				return startsOf(assigned, committed), true
 			}
-			return starts, true
+			looked = true // the topic may have been made again since it was looked up
+			s.cluster.forgetTopic(s.cfg.Topic)
+			continue
 		}
 		err = fmt.Errorf("group %s: committed offsets: %w", s.cfg.GroupID, s.dialer.reason(err))
 		switch {
@@ -47,6 +45,26 @@ func (s *scope) locate(ctx, revoked context.Context, assigned []kafka.PartitionA
 		}
 	}
 	return nil, true
+}
+
+// ofAnother says whether something is committed under the topic's name, which is all
+// that kafka-go asks by, that is not of the topic with its id.
+func ofAnother(assigned []kafka.PartitionAssignment, committed map[int]start) bool {
+	return slices.ContainsFunc(assigned, func(p kafka.PartitionAssignment) bool { return p.Offset >= 0 && committed[p.ID].offset < 0 })
+}
+
+func startsOf(assigned []kafka.PartitionAssignment, committed map[int]start) []start {
+	starts := make([]start, len(assigned))
+	for i, p := range assigned {
+		starts[i] = start{partition: p.ID, offset: p.Offset, from: unknownOrigin}
+		switch found := committed[p.ID]; {
+		case found.offset >= 0:
+			starts[i] = found
+		case p.Offset >= 0:
+			starts[i].offset = kafka.FirstOffset // of a topic that is gone: this one is read from its start
+		}
+	}
+	return starts
 }
 
 // committed asks once, and is an error unless each partition is answered; the offset
@@ -74,6 +92,7 @@ func (s *scope) committed(ctx context.Context, assigned []kafka.PartitionAssignm
 	starts := map[int]start{}
 	for _, p := range partitions {
 		if p.ErrorCode != 0 {
+			s.cluster.forgetTopic(topic) // it may be another by now
 			return nil, fmt.Errorf("%s[%d]: %w", topic, p.Partition, s.checkCoordinator(kafka.Error(p.ErrorCode)))
 		}
 		starts[int(p.Partition)] = start{int(p.Partition), p.Offset, origin{noted(p.Metadata), p.LeaderEpoch}}

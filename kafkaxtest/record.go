@@ -111,21 +111,30 @@ func (s *Sim) recordAnswer(f *network.Frame) {
 			s.recordRevoked(f.Client, req.Group, known(req.MemberID), true)
 		}
 	case *kmsg.OffsetCommitResponse:
-		req := f.Request.(*kmsg.OffsetCommitRequest)
-		for i, topic := range res.Topics {
-			for j, p := range topic.Partitions {
-				if p.ErrorCode == 0 {
-					s.record(history.Commit{
-						Member: f.Client, Generation: int(req.Generation), Group: req.Group,
-						TopicPartition: s.logNamed(topic.Topic, topic.TopicID, int(p.Partition)), Offset: req.Topics[i].Partitions[j].Offset, Time: time.Now(),
-					})
-				}
-			}
-		}
+		s.recordCommits(f.Client, f.Request.(*kmsg.OffsetCommitRequest), res)
 	case *kmsg.MetadataResponse:
 		s.learn(res)
 	case *kmsg.ProduceResponse:
 		s.recordLetters(f.Client, f.Request.(*kmsg.ProduceRequest), res)
+	}
+}
+
+func (s *Sim) recordCommits(client string, req *kmsg.OffsetCommitRequest, res *kmsg.OffsetCommitResponse) {
+	sent := map[history.TopicPartition]int64{}
+	for _, topic := range req.Topics {
+		for _, p := range topic.Partitions {
+			sent[s.logNamed(topic.Topic, topic.TopicID, int(p.Partition))] = p.Offset
+		}
+	}
+	for _, topic := range res.Topics {
+		for _, p := range topic.Partitions {
+			tp := s.logNamed(topic.Topic, topic.TopicID, int(p.Partition))
+			if offset, ok := sent[tp]; ok && p.ErrorCode == 0 {
+				s.record(history.Commit{
+					Member: client, Generation: int(req.Generation), Group: req.Group, TopicPartition: tp, Offset: offset, Time: time.Now(),
+				})
+			}
+		}
 	}
 }
 

@@ -151,10 +151,4 @@ var leftOut = []string{
 		" (TestP3_WhatWasNotSentInTimeNeverGoesOut_ExpectedToFail)",
 }
 
-// offFaults come only where -fault names them, as what leftOut says of them would
-// show in each schedule.
-var offFaults = []fault{
-	{"topic made again", false, func(r *rand.Rand, c *course) func() { return c.makeAgain(r) }},
-}
-
 func nothing() {}

@@ -39,6 +39,7 @@ var topicFaults = []fault{
 	{"records deleted", true, func(r *rand.Rand, c *course) func() { return c.deleteRecords(r) }},
 	{"clock jumps", true, func(_ *rand.Rand, c *course) func() { return c.clocks.jump() }},
 	{"transaction times out", true, func(r *rand.Rand, c *course) func() { return c.abandon(r) }},
+	{"topic made again", false, func(r *rand.Rand, c *course) func() { return c.makeAgain(r) }},
 	{letterTopics + " missing", false, func(_ *rand.Rand, c *course) func() { return c.missLetters() }},
 }
 

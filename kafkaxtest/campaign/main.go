@@ -87,7 +87,7 @@ func main() {
 			*length = where.length
 		}
 		if *alone != "" {
-			where.faults = slices.DeleteFunc(slices.Concat(where.faults, offFaults), func(f fault) bool { return f.name != *alone })
+			where.faults = slices.DeleteFunc(slices.Clone(where.faults), func(f fault) bool { return f.name != *alone })
 			if len(where.faults) == 0 {
 				t.Fatalf("there is no fault %q here", *alone)
 			}
