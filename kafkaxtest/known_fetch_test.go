@@ -39,14 +39,13 @@ func TestD1_AResetCommitsNothingThatIsAtWork(t *testing.T) {
 	kafkaxtest.Run(t, func(s *kafkaxtest.Sim) {
 		const slow, fetched, deleted = 5, 10, 30
 		goOn := make(chan struct{})
-		h := func(_ context.Context, m kafkax.Message) error {
-			if m.Offset == slow {
-				<-goOn
-			}
-			return nil
-		}
 		m := s.JoinLoop("billing", "orders", func(ctx context.Context, m *kafkaxtest.Member) error {
-			return m.Consumer.Consume(ctx, m.Record(h), kafkax.WithConcurrency(4), kafkax.WithOrdering(kafkax.Unordered))
+			return m.Consumer.Consume(ctx, m.Record(func(_ context.Context, msg kafkax.Message) error {
+				if msg.Offset == slow {
+					<-goOn
+				}
+				return nil
+			}), kafkax.WithConcurrency(4), kafkax.WithOrdering(kafkax.Unordered))
 		}, kafkax.WithConsumerOffsetReset(kafkax.ResetEarliest))
 		s.Fill("orders", fetched)
 		s.WaitHandled(fetched - 1)

@@ -52,7 +52,7 @@ func (s *Sim) topicsOf(req kmsg.Request) []string {
 		entry, id := list.Index(i), topicID{}
 		if entry.Kind() == reflect.Struct {
 			if field := entry.FieldByName("TopicID"); field.IsValid() {
-				id, _ = field.Interface().(topicID)
+				id, _ = reflect.TypeAssert[topicID](field)
 			}
 			entry = entry.FieldByName("Topic")
 		}
