@@ -25,6 +25,7 @@ var groupKinds = []kmsg.Key{kmsg.JoinGroup, kmsg.SyncGroup, kmsg.Heartbeat, kmsg
 // ourKinds are what kafkax sends itself.
 var ourKinds = []kmsg.Key{
 	kmsg.Produce, kmsg.Fetch, kmsg.ListOffsets, kmsg.Metadata, kmsg.OffsetCommit, kmsg.FindCoordinator, kmsg.InitProducerID,
+	kmsg.OffsetForLeaderEpoch,
 }
 
 // ourKindsButCommits is for what may not happen to commits: see leftOut.
@@ -39,7 +40,10 @@ var codes = map[kmsg.Key][]kafka.Error{
 	},
 	kmsg.Fetch:       {kafka.NotLeaderForPartition, kafka.UnknownTopicOrPartition, kafka.FencedLeaderEpoch, kafka.UnknownLeaderEpoch, kafka.ReplicaNotAvailable},
 	kmsg.ListOffsets: {kafka.NotLeaderForPartition, kafka.UnknownTopicOrPartition, kafka.LeaderNotAvailable, kafka.RequestTimedOut},
-	kmsg.Metadata:    {kafka.LeaderNotAvailable, kafka.UnknownTopicOrPartition},
+	kmsg.OffsetForLeaderEpoch: {
+		kafka.NotLeaderForPartition, kafka.UnknownTopicOrPartition, kafka.FencedLeaderEpoch, kafka.UnknownLeaderEpoch,
+	},
+	kmsg.Metadata: {kafka.LeaderNotAvailable, kafka.UnknownTopicOrPartition},
 	kmsg.OffsetCommit: {
 		kafka.GroupLoadInProgress, kafka.GroupCoordinatorNotAvailable, kafka.NotCoordinatorForGroup, kafka.RequestTimedOut,
 		kafka.RebalanceInProgress,
