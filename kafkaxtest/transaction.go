@@ -45,6 +45,11 @@ func (s *Sim) BeginFor(timeout time.Duration, msgs ...kafkax.Message) *Transacti
 	}
 	ctx, cancel := s.bound()
 	defer cancel()
+	// Before it produces to several partitions: those would wait for a lock, which
+	// stops the clock, while this waits for a coordinator that moves.
+	if _, _, err := client.ProducerID(ctx); err != nil {
+		s.fatalf("Begin: %v", err)
+	}
 	if err := client.ProduceSync(ctx, s.records(msgs)...).FirstErr(); err != nil {
 		s.fatalf("Begin: %v", err)
 	}

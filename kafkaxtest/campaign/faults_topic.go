@@ -39,13 +39,14 @@ var topicFaults = []fault{
 	{"records deleted", true, func(r *rand.Rand, c *course) func() { return c.deleteRecords(r) }},
 	{"clock jumps", true, func(_ *rand.Rand, c *course) func() { return c.clocks.jump() }},
 	{"transaction times out", true, func(r *rand.Rand, c *course) func() { return c.abandon(r) }},
-	{"topic made again", false, func(r *rand.Rand, c *course) func() { return c.makeAgain(r) }},
 	{letterTopics + " missing", false, func(_ *rand.Rand, c *course) func() { return c.missLetters() }},
 }
 
 // memoryTopicFaults are those that only the cluster in memory can be made to do
-// when it is told to.
+// when it is told to; and topics are made again where all members are in this
+// process, as others cannot tell which of a name's topics their messages are of.
 var memoryTopicFaults = []fault{
+	{"topic made again", false, func(r *rand.Rand, c *course) func() { return c.makeAgain(r) }},
 	{"retention", true, func(r *rand.Rand, c *course) func() {
 		age, topic := time.Duration(r.IntN(30))*time.Second, c.anyTopic(r)
 		return c.behind(r, func() { c.whole(func() { c.sim.Expire(topic, age) }) })
