@@ -193,14 +193,19 @@ func (g *groupCheck) revoke(e Revoke, at int64) {
 		}
 	}
 	for _, tp := range e.Partitions {
-		c := claim{e.Member, tp}
 		if e.Lost {
-			if a, ok := g.owned[c]; ok {
-				a.revoked = max(at, 1)
-			}
 			g.of(tp).lost = at
-		} else {
-			delete(g.owned, c)
+		}
+		for c, a := range g.owned {
+			// Also what it inherited: the topic may have been made again since.
+			if c.member != e.Member || c.Topic != tp.Topic || c.Partition != tp.Partition || c.Incarnation < tp.Incarnation {
+				continue
+			}
+			if e.Lost {
+				a.revoked = max(at, 1)
+			} else {
+				delete(g.owned, c)
+			}
 		}
 	}
 }

@@ -443,3 +443,19 @@ func TestIncarnationsAreApart(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A member that has a partition goes on in the topic that is made again. When it
+// gives the partition back, it has none of them.
+func TestARevokeEndsWhatWasInherited(t *testing.T) {
+	t.Parallel()
+	again := TopicPartition{Topic: tp.Topic, Incarnation: 1}
+	in := func(d *Delivery) { d.TopicPartition, d.ID = again, "n0" }
+	events := []Event{
+		assigned("a", 0), handled("a", 0, 1), with(handled("a", 0, 5), in), revoked(7),
+		Fault{Kind: Cut, Began: second(6.5), Ended: second(6.6)},
+		with(assigned("a", 8), func(a *Assign) { a.Partitions = []TopicPartition{again} }), with(handled("a", 0, 9), in),
+	}
+	if err := check(events, []Log{with(logOf(1), func(l *Log) { l.Deleted = second(4) })}, Rules{}).Err(); err != nil {
+		t.Error(err)
+	}
+}
