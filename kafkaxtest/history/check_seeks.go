@@ -49,6 +49,16 @@ func (p *partitionCheck) seek(e Seek, at int64) {
 		s.offset = -1 // it may have been beyond the end, and there the client's reset decides
 	}
 	p.seeks = append(p.seeks, s)
+	if p.sought == nil {
+		p.sought = map[string]int64{}
+	}
+	p.sought[e.Member] = s.returned
+}
+
+// soughtSince says whether a member has sought since it was given a message.
+func (p *partitionCheck) soughtSince(d Delivery) bool {
+	at, ok := p.sought[d.Member]
+	return ok && at >= p.since(d.Began)
 }
 
 // by says whether it may concern what a member does. What is not known to be of a

@@ -236,6 +236,13 @@ func rowsOfStanding() []row {
 			},
 		},
 		{
+			site: "members overlap", name: "of a program that pulls and has sought", logs: two, rules: Rules{GroupRules: GroupRules{Pulled: true}},
+			bad: []Event{handled("a", 0, 1), handled("b", 1, 1.9)},
+			good: []Event{
+				handled("a", 0, 1), Seek{Member: "a", Group: "g", TopicPartition: tp, Offset: 1, Time: second(1.5)}, handled("b", 1, 1.9),
+			},
+		},
+		{
 			site: "member without claim",
 			bad:  []Event{assigned("a", 0), handled("a", 0, 1), handled("b", 1, 3)},
 			good: []Event{assigned("a", 0), handled("a", 0, 1), revoked(2.5), assigned("b", 2.6), handled("b", 1, 3)},
