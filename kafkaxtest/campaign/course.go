@@ -180,6 +180,18 @@ func (c *course) moveLeader(r *rand.Rand) func() {
 	return nothing
 }
 
+// restartNodes is what a rolling upgrade of the cluster does: one after the other is
+// away, and back before the next goes.
+func (c *course) restartNodes() {
+	const away, back = 3 * time.Second, 2 * time.Second
+	for node := range c.mode.nodes {
+		up := c.sim.Down(node)
+		time.Sleep(away)
+		up()
+		time.Sleep(back)
+	}
+}
+
 func (c *course) stranger() {
 	c.work.Go(func() {
 		if err := c.sim.Stranger(c.group); err != nil {

@@ -91,6 +91,10 @@ var faults = []fault{
 		return c.sim.Lose(t)
 	}},
 	{"node down", false, func(r *rand.Rand, c *course) func() { return c.sim.Down(r.IntN(c.mode.nodes)) }},
+	{"nodes restart in turn", false, func(_ *rand.Rand, c *course) func() {
+		c.work.Go(c.restartNodes)
+		return nothing
+	}},
 	{"leader moves", true, func(r *rand.Rand, c *course) func() { return c.moveLeader(r) }},
 	{"rebalance", true, func(_ *rand.Rand, c *course) func() {
 		c.stranger()
