@@ -136,6 +136,13 @@ func (p *partitionCheck) heldUp(offset int64, was finish, at int64) bool {
 	})
 }
 
+// leftAtStop says whether a program that pulls had a message when its member's stop
+// began: the stop neither waits for it nor commits it.
+func (p *partitionCheck) leftAtStop(was finish) bool {
+	s, ok := p.stopped[was.member]
+	return ok && p.groupCheck.rules.of(was.member).Pulled && was.at >= p.since(s.stop.Began)
+}
+
 func (p *partitionCheck) cause(d Delivery, was finish, m moment) Cause {
 	switch {
 	case p.again[d.Offset]:
@@ -144,7 +151,7 @@ func (p *partitionCheck) cause(d Delivery, was finish, m moment) Cause {
 		return CutOff
 	case p.cutBy(m.t) >= was.at && p.behind(d.Offset):
 		return CutOff // it could not be committed for one that was told to end
-	case p.heldUp(d.Offset, was, m.t):
+	case p.heldUp(d.Offset, was, m.t), p.leftAtStop(was):
 		return CutOff
 	}
 	if t := p.trouble(was.member, was.at, m.t); t != nil {

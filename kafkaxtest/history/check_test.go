@@ -323,6 +323,11 @@ func rowsOfStanding() []row {
 			good: []Event{assigned("a", 0), deaf(1, 18), handled("a", 1, 6), revoked(19), assigned("b", 20), handled("b", 0, 20.1), handled("b", 1, 22)},
 		},
 		{
+			site: "duplicate", name: "of a program that pulls, and stops", logs: two, rules: Rules{GroupRules: GroupRules{Pulled: true}, StopSlack: time.Second},
+			bad:  []Event{assigned("a", 0), handled("a", 0, 1), stop("a", 2.5, 3), assigned("b", 4), handled("b", 0, 5)},
+			good: []Event{assigned("a", 0), handled("a", 0, 1), stop("a", 1.9, 3), assigned("b", 4), handled("b", 0, 5)},
+		},
+		{
 			site: "duplicate committed",
 			bad:  []Event{assigned("a", 0), handled("a", 0, 1), committed(1, 3), crash(4), assigned("b", 5), handled("b", 0, 6)},
 			good: []Event{assigned("a", 0), handled("a", 0, 1), crash(4), assigned("b", 5), handled("b", 0, 6)},
