@@ -219,7 +219,7 @@ func (f *fetcher) fetch(ctx context.Context, l leader) (p *fetch.ResponsePartiti
 		return &fetch.ResponsePartition{}, throttle, nil
 	}
 	f.highWatermark.Store(answered.HighWatermark)
-	f.tracker.reads(f.seeks, origin{l.topic, l.epoch})
+	f.tracker.reads(f.seeks, origin{topic: l.topic, epoch: l.epoch})
 	p, err = fetchedOf(answered)
 	return p, throttle, err
 }
@@ -271,7 +271,7 @@ func (f *fetcher) earliest(ctx context.Context, l leader, first, last int64) (in
 	}
 	from := f.tracker.readFrom()
 	next := first
-	if from.topic != (topicID{}) && from.topic == l.topic {
+	if from.topic != (topicID{}) && from.topic == l.topic && !from.asked {
 		next = last
 	}
 	if from.epoch < 0 || from.epoch >= l.epoch {

@@ -517,15 +517,16 @@ func TestD11_ACutLogIsReadFromWhereItWasCut(t *testing.T) {
 		want int64 // the log has 10 to 120, the position is 150
 	}{
 		{"nothing is known", unknownOrigin, -1, 10},
-		{"of this topic", origin{here, -1}, -1, 120},
-		{"of this topic, cut at 100", origin{here, 3}, 100, 100},
-		{"of this topic, cut below its start", origin{here, 3}, 5, 10},
-		{"of this topic, and nobody knows the epoch", origin{here, 3}, -1, 120},
+		{"of this topic", origin{topic: here, epoch: -1}, -1, 120},
+		{"of this topic, cut at 100", origin{topic: here, epoch: 3}, 100, 100},
+		{"of this topic, cut below its start", origin{topic: here, epoch: 3}, 5, 10},
+		{"of this topic, and nobody knows the epoch", origin{topic: here, epoch: 3}, -1, 120},
 		{"of any topic, cut at 100", origin{epoch: 3}, 100, 100},
 		{"of any topic, and nobody knows the epoch", origin{epoch: 3}, -1, 10},
 		{"of an epoch that is to come", origin{epoch: 9}, 100, 10},
 		{"of the epoch of now", origin{epoch: 5}, 100, 10},
-		{"of another topic", origin{elsewhere, -1}, -1, 10},
+		{"of another topic", origin{topic: elsewhere, epoch: -1}, -1, 10},
+		{"of this topic, where a caller moved", origin{topic: here, epoch: -1, asked: true}, -1, 10},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -95,7 +95,7 @@ func (s *scope) committed(ctx context.Context, assigned []kafka.PartitionAssignm
 			s.cluster.forgetTopic(topic) // it may be another by now
 			return nil, fmt.Errorf("%s[%d]: %w", topic, p.Partition, s.checkCoordinator(kafka.Error(p.ErrorCode)))
 		}
-		starts[int(p.Partition)] = start{int(p.Partition), p.Offset, origin{noted(p.Metadata), p.LeaderEpoch}}
+		starts[int(p.Partition)] = start{int(p.Partition), p.Offset, origin{topic: noted(p.Metadata), epoch: p.LeaderEpoch}}
 	}
 	missing := slices.DeleteFunc(slices.Clone(ids), func(id int32) bool { _, ok := starts[int(id)]; return ok })
 	if slices.Sort(missing); len(missing) > 0 {
@@ -149,7 +149,7 @@ func offsetCommit(gen *kafka.Generation, topic string, now topicID, all []commit
 	req.Group, req.Generation, req.MemberID = gen.GroupID, gen.ID, gen.MemberID
 	for _, c := range all {
 		p := kmsg.NewOffsetCommitRequestTopicPartition()
-		p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = int32(c.id), c.offset, c.from.epoch, note(c.from.topic)
+		p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = int32(c.id), c.offset, c.from.epoch, note(c.from)
 		of := c.from.topic
 		if of == (topicID{}) {
 			of = now
@@ -170,11 +170,13 @@ func offsetCommit(gen *kafka.Generation, topic string, now topicID, all []commit
 // that. Whoever else commits for the group leaves it out.
 const noteOfTopic = "kafkax topic-id="
 
-func note(id topicID) *string {
-	if id == (topicID{}) {
+// note is nil of a position that nothing was read at: it would be taken for the end
+// of what the topic once had.
+func note(from origin) *string {
+	if from.topic == (topicID{}) || from.asked {
 		return nil
 	}
-	text := noteOfTopic + id.String()
+	text := noteOfTopic + from.topic.String()
 	return &text
 }
 

@@ -31,6 +31,7 @@ type offsetTracker struct {
 type origin struct {
 	topic topicID // zero: unknown
 	epoch int32   // of a leadership that is not older than the last record before it; -1: unknown
+	asked bool    // a caller moved there: the log may never have been so long
 }
 
 var unknownOrigin = origin{epoch: -1}
@@ -267,11 +268,12 @@ func (t *offsetTracker) seekLocked(offset int64, from origin) {
 }
 
 // move is a seek that somebody asked for. It is to hold whatever becomes of the
-// assignment.
+// assignment; but it was asked for of the topic as it is now, and not of one that is
+// made again.
 func (t *offsetTracker) move(offset int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.seekLocked(offset, unknownOrigin)
+	t.seekLocked(offset, origin{topic: t.from.topic, epoch: -1, asked: true})
 	t.moved = true
 }
 

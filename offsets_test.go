@@ -400,6 +400,17 @@ func TestD2_CommittedPastIsOfTheOffsetBefore(t *testing.T) {
 
 // The end of the log that was asked for before a seek says nothing of the seek's
 // own name for an end.
+// What a caller moved to in a topic is no place in another of the same name.
+func TestD12_AMoveIsOfTheTopicAsItIs(t *testing.T) {
+	t.Parallel()
+	here := topicID{1}
+	tr := newOffsetTracker(5, 5, origin{topic: here, epoch: 3})
+	tr.move(7)
+	if d, ok := tr.due(); !ok || d.offset != 7 || d.from != (origin{topic: here, epoch: -1, asked: true}) {
+		t.Errorf("to be committed: %+v, %v", d, ok)
+	}
+}
+
 func TestASeekOvertakesTheOffsetOfAName(t *testing.T) {
 	t.Parallel()
 	tr := newOffsetTracker(-2, -1, unknownOrigin)

@@ -1,6 +1,7 @@
 package kafkaxtest
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"time"
@@ -33,8 +34,9 @@ func (s *Sim) Begin(msgs ...kafkax.Message) *Transaction {
 // real ones look for that each ten seconds.
 func (s *Sim) BeginFor(timeout time.Duration, msgs ...kafkax.Message) *Transaction {
 	s.T.Helper()
-	client, err := kgo.NewClient(append(s.own(s.Brokers()),
-		kgo.TransactionalID(fmt.Sprint(feedID, "-", s.count())), kgo.TransactionTimeout(timeout))...)
+	ctx, cancel := s.bound()
+	defer cancel()
+	client, err := s.transactional(ctx, fmt.Sprint(feedID, "-", s.count()), timeout)
 	if err != nil {
 		s.fatalf("Begin: %v", err)
 	}
@@ -43,17 +45,27 @@ func (s *Sim) BeginFor(timeout time.Duration, msgs ...kafkax.Message) *Transacti
 	if err := client.BeginTransaction(); err != nil {
 		s.fatalf("Begin: %v", err)
 	}
-	ctx, cancel := s.bound()
-	defer cancel()
-	// Before it produces to several partitions: those would wait for a lock, which
-	// stops the clock, while this waits for a coordinator that moves.
-	if _, _, err := client.ProducerID(ctx); err != nil {
-		s.fatalf("Begin: %v", err)
-	}
 	if err := client.ProduceSync(ctx, s.records(msgs)...).FirstErr(); err != nil {
 		s.fatalf("Begin: %v", err)
 	}
 	return t
+}
+
+// transactional makes a producer of transactions that has its id. One that asks for
+// it when it produces to several partitions holds a lock while it waits for a
+// coordinator, which stops the clock; and it asks no more after an error.
+func (s *Sim) transactional(ctx context.Context, id string, timeout time.Duration) (client *kgo.Client, err error) {
+	err = patiently(ctx, func() error {
+		client, err = kgo.NewClient(append(s.own(s.Brokers()), kgo.TransactionalID(id), kgo.TransactionTimeout(timeout))...)
+		if err != nil {
+			return err
+		}
+		if _, _, err = client.ProducerID(ctx); err != nil {
+			client.Close()
+		}
+		return err
+	})
+	return client, err
 }
 
 // Commit has consumers be given the messages.
