@@ -889,3 +889,34 @@ func TestD12_CommitsNameTheirLog(t *testing.T) {
 		t.Errorf("committed %+v, want offset 3, the leader's epoch and %q", got, note)
 	}
 }
+
+// So does where a group begins, though nothing was read there, and where a caller
+// moved it to: another member may know the topic that was there before.
+func TestD12_PositionsThatWereNotReadNameTheirLog(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, 1)
+	b.produce(t, numbered(1, 3)...)
+	c := b.consumer(t, "g", kafkax.WithConsumerStartOffset(kafkax.StartLatest), kafkax.WithConsumerCommitInterval(10*time.Millisecond))
+	stop := run(t, func(ctx context.Context) error {
+		return c.Consume(ctx, func(context.Context, kafka.Message) error { return nil })
+	})
+	committed := func(offset int64, note string) func() bool {
+		return func() bool {
+			info := b.GroupInfo("g")
+			if info == nil {
+				return false
+			}
+			got, ok := info.Commits[b.topic][0]
+			return ok && got.Offset == offset && got.Metadata == note
+		}
+	}
+	note := b.noteOf(b.topic)
+	eventually(t, "the end to be committed, with its topic", committed(3, note))
+	if err := c.SetOffset(3); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the move to be committed, with its topic", committed(3, strings.Replace(note, "kafkax ", "kafkax moved ", 1)))
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+}

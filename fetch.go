@@ -190,6 +190,7 @@ func (f *fetcher) locate(ctx context.Context, l leader) error {
 			return err
 		}
 		f.tracker.resolved(seeks, offset)
+		f.tracker.reads(seeks, origin{topic: l.topic, epoch: l.epoch}) // or another member could not tell of which topic it is
 		f.located(seeks, next)
 		next = offset
 	}

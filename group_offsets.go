@@ -95,7 +95,7 @@ func (s *scope) committed(ctx context.Context, assigned []kafka.PartitionAssignm
 			s.cluster.forgetTopic(topic) // it may be another by now
 			return nil, fmt.Errorf("%s[%d]: %w", topic, p.Partition, s.checkCoordinator(kafka.Error(p.ErrorCode)))
 		}
-		starts[int(p.Partition)] = start{int(p.Partition), p.Offset, origin{topic: noted(p.Metadata), epoch: p.LeaderEpoch}}
+		starts[int(p.Partition)] = start{int(p.Partition), p.Offset, noted(p)}
 	}
 	missing := slices.DeleteFunc(slices.Clone(ids), func(id int32) bool { _, ok := starts[int(id)]; return ok })
 	if slices.Sort(missing); len(missing) > 0 {
@@ -166,30 +166,38 @@ func offsetCommit(gen *kafka.Generation, topic string, now topicID, all []commit
 	return req
 }
 
-// noteOfTopic begins what a commit says of itself, in the place that Kafka has for
-// that. Whoever else commits for the group leaves it out.
-const noteOfTopic = "kafkax topic-id="
+// What a commit says of itself begins so, in the place that Kafka has for that: of
+// which topic it is, and whether a caller moved there. Whoever else commits for the
+// group leaves it out.
+const (
+	noteOfTopic = "kafkax topic-id="
+	noteOfMove  = "kafkax moved topic-id="
+)
 
-// note is nil of a position that nothing was read at: it would be taken for the end
-// of what the topic once had.
 func note(from origin) *string {
-	if from.topic == (topicID{}) || from.asked {
+	if from.topic == (topicID{}) {
 		return nil
 	}
-	text := noteOfTopic + from.topic.String()
+	text := noteOfTopic
+	if from.asked {
+		text = noteOfMove
+	}
+	text += from.topic.String()
 	return &text
 }
 
-// noted is zero where nothing is noted.
-func noted(metadata *string) topicID {
-	if metadata == nil {
-		return topicID{}
+// noted is where what is committed comes from, as far as it says so.
+func noted(p kmsg.OffsetFetchResponseGroupTopicPartition) origin {
+	from := origin{epoch: p.LeaderEpoch}
+	if p.Metadata == nil {
+		return from
 	}
-	text, ok := strings.CutPrefix(*metadata, noteOfTopic)
-	if !ok {
-		return topicID{}
+	if id, ok := strings.CutPrefix(*p.Metadata, noteOfTopic); ok {
+		from.topic = parseTopicID(id)
+	} else if id, ok := strings.CutPrefix(*p.Metadata, noteOfMove); ok {
+		from.topic, from.asked = parseTopicID(id), true
 	}
-	return parseTopicID(text)
+	return from
 }
 
 // exchangeWithCoordinator asks the group's.
