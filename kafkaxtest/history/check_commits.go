@@ -131,8 +131,7 @@ func (p *partitionCheck) heldUp(offset int64, was finish, at int64) bool {
 	}
 	return slices.ContainsFunc(p.running, holds) || slices.ContainsFunc(p.late, func(d Delivery) bool {
 		ended := p.since(d.Ended)
-		within := int64(p.groupCheck.rules.CommitWithin)
-		return holds(d) && ended >= was.at && (within < 0 || at-ended <= within)
+		return holds(d) && ended >= was.at && at-ended <= p.onItsWay()
 	})
 }
 

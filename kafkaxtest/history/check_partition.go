@@ -26,18 +26,17 @@ type partitionCheck struct {
 	verified  int            // so many of visible were looked at when something was committed
 	last      Commit
 	seeks     []*sought
-	sought    map[string]int64 // by member, when it sought last
-	excused   map[int64]int    // so many of seeks were used up for a message that was done
-	before    map[int64]bool   // done, and gone back to since
-	forgiven  map[int64]bool   // passed over by a seek; false if one went back since
-	adrift    bool             // the committed offset may be beyond the end, as a seek asked
-	highest   int64            // of what was given to a handler; below 0: nothing
-	first     int64            // with Latest, where the group began; no message is behind before it is known
-	resets    []Seek           // forward, and told
-	begun     int64            // when something was committed first; below 0: never
-	lost      int64            // when a member lost it last; below 0: never
-	cut       int64            // when a handler was told to end last; below 0: never
-	activity  []Range          // when handlers ran, in nanoseconds
+	excused   map[int64]int  // so many of seeks were used up for a message that was done
+	before    map[int64]bool // done, and gone back to since
+	forgiven  map[int64]bool // passed over by a seek; false if one went back since
+	adrift    bool           // the committed offset may be beyond the end, as a seek asked
+	highest   int64          // of what was given to a handler; below 0: nothing
+	first     int64          // with Latest, where the group began; no message is behind before it is known
+	resets    []Seek         // forward, and told
+	begun     int64          // when something was committed first; below 0: never
+	lost      int64          // when a member lost it last; below 0: never
+	cut       int64          // when a handler was told to end last; below 0: never
+	activity  []Range        // when handlers ran, in nanoseconds
 }
 
 // attempt is a message that a member was given.

@@ -49,16 +49,11 @@ func (p *partitionCheck) seek(e Seek, at int64) {
 		s.offset = -1 // it may have been beyond the end, and there the client's reset decides
 	}
 	p.seeks = append(p.seeks, s)
-	if p.sought == nil {
-		p.sought = map[string]int64{}
-	}
-	p.sought[e.Member] = s.returned
 }
 
 // soughtSince says whether a member has sought since it was given a message.
 func (p *partitionCheck) soughtSince(d Delivery) bool {
-	at, ok := p.sought[d.Member]
-	return ok && at >= p.since(d.Began)
+	return slices.ContainsFunc(p.seeks, func(s *sought) bool { return s.Member == d.Member && s.returned >= p.since(d.Began) })
 }
 
 // by says whether it may concern what a member does. What is not known to be of a
@@ -178,8 +173,8 @@ func (p *partitionCheck) soughtAgain(d Delivery, was finish, needs bool) bool {
 	return false
 }
 
-// onItsWay is how long after a seek handlers may begin with what they were given
-// before it, and what comes again then: as long as it may take to be committed.
+// onItsWay is how long something may take to be committed: after a seek handlers
+// may begin so long with what they were given before it, and what comes again then.
 func (p *partitionCheck) onItsWay() int64 {
 	if within := p.groupCheck.rules.CommitWithin; within >= 0 {
 		return int64(within)
