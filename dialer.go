@@ -109,30 +109,25 @@ func (d *dialer) kafkaDialer() *kafka.Dialer {
 // longPoll of newDialer), so its context needs no deadline: with one, an answer
 // that is still arriving is cut off.
 func (d *dialer) transport(topics ...string) *kafka.Transport {
-	return d.keep(&kafka.Transport{
-		Dial:           d.dialPooled,
-		DialTimeout:    d.patience(),
-		MetadataTTL:    time.Second,
-		MetadataTopics: topics,
-		ClientID:       d.connector.clientID,
-	})
+	return d.pooled(time.Second, topics)
 }
 
 // line returns a new transport for requests to one address, which keeps no
 // metadata: kafka-go asks for some once, and for as good as none. As of transport,
 // who asks for it calls CloseIdleConnections.
 func (d *dialer) line() *kafka.Transport {
-	return d.keep(&kafka.Transport{
-		Dial:           d.dialPooled,
-		DialTimeout:    d.patience(),
-		MetadataTTL:    24 * time.Hour,
-		MetadataTopics: []string{}, // nil would be all of them
-		ClientID:       d.connector.clientID,
-	})
+	return d.pooled(24*time.Hour, []string{}) // nil would be all of them
 }
 
-// keep notes a transport for renew.
-func (d *dialer) keep(t *kafka.Transport) *kafka.Transport {
+// pooled makes a transport with the metadata of topics, and notes it for renew.
+func (d *dialer) pooled(metadataTTL time.Duration, topics []string) *kafka.Transport {
+	t := &kafka.Transport{
+		Dial:           d.dialPooled,
+		DialTimeout:    d.patience(),
+		MetadataTTL:    metadataTTL,
+		MetadataTopics: topics,
+		ClientID:       d.connector.clientID,
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.transports = slices.DeleteFunc(d.transports, func(old weak.Pointer[kafka.Transport]) bool { return old.Value() == nil })

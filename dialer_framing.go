@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime/debug"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -56,12 +55,7 @@ func readWhole(r io.Reader, n int) ([]byte, error) {
 // flexible one is tags, which are for newer clients; only the answer to
 // ApiVersions has none, because it is to be read before the versions are known.
 func decodeAnswer(body []byte, answer kmsg.Response) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			// As text: the code of the caller's has no part in it.
-			err = fmt.Errorf("%w: %s", errMalformed, (&PanicError{Value: v, Stack: debug.Stack()}).Error())
-		}
-	}()
+	defer malformedOnPanic(&err)
 	if answer.IsFlexible() && kmsg.Key(answer.Key()) != kmsg.ApiVersions {
 		if body, err = withoutTags(body); err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -433,6 +434,14 @@ func (e *exchangeError) Error() string {
 }
 
 func (e *exchangeError) Unwrap() error { return e.Err }
+
+// malformedOnPanic is deferred by what takes an answer apart: a panic there is of the
+// answer. It is in the error as text, since the code of the caller's has no part in it.
+func malformedOnPanic(err *error) {
+	if v := recover(); v != nil {
+		*err = fmt.Errorf("%w: %s", errMalformed, (&PanicError{Value: v, Stack: debug.Stack()}).Error())
+	}
+}
 
 // silenceError is of a broker that sent, or took, no byte for too long. It is a
 // timeout, and matches [context.DeadlineExceeded].

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"runtime/debug"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -98,11 +97,7 @@ const maxThrottle = time.Minute
 
 // fetchedOf has kafka-go take the batches of an answer apart.
 func fetchedOf(answered *kmsg.FetchResponseTopicPartition) (p *fetch.ResponsePartition, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("%w: %s", errMalformed, (&PanicError{Value: v, Stack: debug.Stack()}).Error())
-		}
-	}()
+	defer malformedOnPanic(&err)
 	p = &fetch.ResponsePartition{
 		Partition:        answered.Partition,
 		HighWatermark:    answered.HighWatermark,
